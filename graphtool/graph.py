@@ -35,6 +35,7 @@ __all__ = [
     "is_dropout_state",
     "module_path",
     "operator_kind",
+    "shape_text",
     "shapes_agree",
     "variable_of",
 ]
@@ -277,6 +278,13 @@ def dims_agree(a: int, b: int) -> bool:
 def shapes_agree(a: Shape | None, b: Shape | None) -> bool:
     """Return whether two shapes may be equal: same rank, and all dims agree."""
     return a is not None and b is not None and len(a) == len(b) and all(map(dims_agree, a, b))
+
+
+def shape_text(shape: Shape | None) -> str:
+    """Return a shape as text, `[?, 512, 7, 7]`, with `?` for an unknown dim, and for no shape."""
+    if shape is None:
+        return "?"
+    return f"[{', '.join('?' if dim == UNKNOWN_DIM else str(dim) for dim in shape)}]"
 
 
 def fits_shape(value: Value, shape: Shape | None) -> bool:

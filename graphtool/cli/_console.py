@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 from graphtool.diagnostics import Call, Report, Severity, counted
-from graphtool.graph import UNKNOWN_DIM, Shape
 from graphtool.text import escaped_bounded, shell_option
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ __all__ = [
     "progress",
     "report_data",
     "results",
-    "shape_text",
     "shell_help",
     "show_report",
     "stage_text",
@@ -234,13 +232,6 @@ def feed_text(teacher: str, student: str) -> str:
         escaped_bounded(name) if len(name) > _MAX_WHOLE_NAME else name
         for name in (teacher, student)
     )
-
-
-def shape_text(shape: Shape | None) -> str:
-    """Write a shape as `[?, 512, 7, 7]`; unknown dims are `?`."""
-    if shape is None:
-        return "?"
-    return f"[{', '.join('?' if dim == UNKNOWN_DIM else str(dim) for dim in shape)}]"
 
 
 def stage_text(number: int | None) -> str:

@@ -20,13 +20,12 @@ from graphtool.cli._console import (
     print_table,
     progress,
     results,
-    shape_text,
     stage_text,
     write_json,
 )
 from graphtool.cli._source import check_inputs, read_source
 from graphtool.diagnostics import Diagnostic, ReadError, Where, counted
-from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value, shapes_agree
+from graphtool.graph import UNKNOWN_DIM, Graph, Operator, Origin, Value, shape_text, shapes_agree
 from graphtool.matching.pairs import end_of
 from graphtool.ops import kind_of
 from graphtool.selectors import nearest_names, unknown_name

@@ -19,14 +19,13 @@ from graphtool.cli._console import (
     print_table,
     progress,
     results,
-    shape_text,
     show_report,
     write_json,
 )
 from graphtool.cli._render import check_picture, verb_for, write_picture
 from graphtool.cli._source import check_networks, read_networks, stdout_to_stderr
 from graphtool.diagnostics import UsageError, counted
-from graphtool.evidence.suggest import (
+from graphtool.evidence import (
     BATCHES,
     Evidence,
     cka_text,
@@ -35,7 +34,7 @@ from graphtool.evidence.suggest import (
     with_evidence,
 )
 from graphtool.files import check_writable, exists_already
-from graphtool.graph import UNKNOWN_DIM, Graph
+from graphtool.graph import UNKNOWN_DIM, Graph, shape_text
 from graphtool.matching import (
     End,
     Explanation,

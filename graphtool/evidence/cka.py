@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -13,13 +12,8 @@ import numpy.typing as npt
 from graphtool.arguments import bad_argument
 from graphtool.backend.paddle import Paddle, program_lock
 from graphtool.backend.tensors import private_scope
-from graphtool.diagnostics import (
-    Diagnostic,
-    PairError,
-    Report,
-    Severity,
-    UsageError,
-)
+from graphtool.diagnostics import Diagnostic, Report, Severity, UsageError
+from graphtool.evidence import BATCHES, Evidence
 from graphtool.evidence.networks import (
     NOT_BY_SAMPLE,
     Runner,
@@ -29,14 +23,12 @@ from graphtool.evidence.networks import (
     runner_of,
 )
 from graphtool.evidence.samples import (
-    LEAST_SAMPLES,
     RANDOM,
     batches_of,
     check_samples,
     random_samples,
-    unusable_evidence,
+    refuse_any,
 )
-from graphtool.evidence.suggest import BATCHES, Evidence
 from graphtool.sources import Source
 
 __all__ = ["gather"]
@@ -61,7 +53,6 @@ def gather(
     samples: _Given,
     *,
     batches: int = BATCHES,
-    batch_size: int | None = None,
     allow_random: bool = False,
     inputs: tuple[Sequence[str], Sequence[str]] = ((), ()),
     scopes: tuple[Paddle, Paddle] = (None, None),
@@ -72,30 +63,22 @@ def gather(
     of the HSIC₁ of two maps, divided by the roots of the means of each map with itself. It is
     between -1 and 1, about 0 for unrelated maps, and independent of the numbers of channels.
 
-    `names` are the teacher's and the student's Values; every pair of them is scored, except for
-    those left out (GT380). `samples`, `batches`, `allow_random` and `scopes`, the teacher's and the
-    student's, are as in `suggest_pairs`; `inputs` are for `module:callable`, as `read` takes them.
-    Samples that do not come in batches are cut into `batch_size`.
+    Every pair of the teacher's and the student's `names` is scored, except for those left out
+    (GT380). The other arguments are as in `suggest_pairs`, and `inputs` as `read` takes them.
 
     Maps are pooled where they are computed, to means over a 4 × 4 grid, sequences to means over 16
     parts, and reduced to n × n Gram matrices. n is at most 128: a larger batch is divided. So
     memory does not grow with the number of batches. Each item is the evidence so far, and there is
-    at least one; the last item is the result.
-
-    Raises as `suggest_pairs` does.
+    at least one; the last item is the result. Raises as `suggest_pairs` does.
 
     Source: Nguyen, Raghu and Kornblith 2021, Do Wide and Deep Networks Learn the Same Things?
     (arXiv 2010.15327), equations 2 and 3; HSIC₁ from Song et al. 2012, Feature Selection via
     Dependence Maximization, equation 5.
     """
     check_samples(samples)
-    given: _Given
-    for name, given, least in (
-        ("batches", batches, 1),
-        ("batch_size", LEAST_SAMPLES if batch_size is None else batch_size, LEAST_SAMPLES),
-    ):
-        if not isinstance(given, int) or isinstance(given, bool) or given < least:
-            raise UsageError(bad_argument(name, given, f"a whole number from {least}", _CALL))
+    count: _Given = batches
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise UsageError(bad_argument("batches", count, "a whole number from 1", _CALL))
     for name, scope in zip(("teacher_scope", "scope"), scopes, strict=True):
         if scope is not None and not hasattr(scope, "find_var"):
             raise UsageError(bad_argument(name, scope, "a Scope or None", _CALL))
@@ -116,19 +99,17 @@ def gather(
             found = (one for runner in runners for one in _diagnostics(runner, ()))
             yield Evidence(batches=0, samples=0, scores={}, report=Report.of(found))
             return
-        yield from _measured(runners, samples, batches, batch_size)
+        yield from _measured(runners, samples, batches)
 
 
-def _measured(
-    runners: tuple[Runner, Runner], samples: _Given, batches: int, size: int | None
-) -> Iterator[Evidence]:
+def _measured(runners: tuple[Runner, Runner], samples: _Given, batches: int) -> Iterator[Evidence]:
     """Sum the HSIC₁ of all pairs of maps, and of each with itself, over the batches."""
     shape = tuple(len(runner.names) for runner in runners)
     cross = np.zeros(shape)
     norms = np.zeros(shape[0]), np.zeros(shape[1])
     total = 0
     is_noise = isinstance(samples, str) and samples == RANDOM
-    taken = batches_of(samples, runners, batches=batches, size=size)
+    taken = batches_of(samples, runners, batches=batches)
     for number, (feeds, count) in enumerate(taken, 1):
         pieces = -(-count // _MOST_SAMPLES)
         parts = list(pairwise(count * index // pieces for index in range(pieces + 1)))
@@ -178,15 +159,8 @@ def _grams(
             continue
         # Windows may be folded into the batch.
         features = np.reshape(features, (samples, -1))
-        if np.isnan(features).any():
-            sample = int(np.argwhere(np.isnan(features))[0][0]) + 1
-            found = unusable_evidence(
-                f"the feature maps have a NaN or an infinity: batch {number}, sample {sample}, "
-                "both from 1",
-                (replace(runner.where, value=name, shape=runner.graph.values[name].shape),),
-                help="images / numpy.abs(images).max()",
-            )
-            raise PairError(found)
+        place, fix = runner.network.place_of(name), "images / numpy.abs(images).max()"
+        refuse_any(np.isnan(features), "the feature maps", place, fix, number)
         if np.isinf(features).any():
             runner.unmeasured.setdefault(name, "it has infinities, as masked scores have")
             continue
@@ -223,7 +197,7 @@ def _diagnostics(runner: Runner, constant: Sequence[str]) -> Iterator[Diagnostic
     for name, reason in runner.unmeasured.items():
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
-        yield not_measured(runner.where, names, reason)
+        yield not_measured(runner.network.where, names, reason)
     same = [name for name in constant if name not in runner.unmeasured]
     if same:
-        yield not_measured(runner.where, same, "the same for all samples", Severity.WARNING)
+        yield not_measured(runner.network.where, same, "the same for all samples", Severity.WARNING)

@@ -48,8 +48,7 @@ from graphtool.diagnostics import (
     listed,
     rule,
 )
-from graphtool.dtypes import FLOAT_DTYPES
-from graphtool.evidence.samples import SEED, no_evidence, unusable_evidence
+from graphtool.evidence.samples import SEED, no_evidence, refuse_any
 from graphtool.graph import (
     UNKNOWN_DIM,
     Graph,
@@ -69,7 +68,7 @@ from graphtool.sources.builder import build
 from graphtool.sources.inputs import is_callable_spec
 from graphtool.sources.layers import Network
 from graphtool.sources.problems import not_a_source
-from graphtool.structure import Structure, analyse
+from graphtool.structure import analyse
 from graphtool.text import path_argument, shell_command
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def random_weights(
 
 
 @rule("GT384")
-def shared_scope(places: Sequence[Where], count: int) -> Diagnostic:
+def shared_scope(teacher: Opened, student: Opened, names: Sequence[str]) -> Diagnostic:
     """Teacher and student have parameters of the same name in the same Scope.
 
     Each Program counts its layers from 0, so parameters of two Programs often have the same names.
@@ -130,10 +129,10 @@ def shared_scope(places: Sequence[Where], count: int) -> Diagnostic:
     `teacher_scope`. If both Programs are meant to share the weights, pass their Scope as
     `teacher_scope`.
     """
-    parameters = counted(count, "parameter")
+    parameters = counted(len(names), "parameter")
     return Diagnostic(
         message=f"{parameters} of teacher and student have the same name in the same Scope",
-        where=tuple(places),
+        where=(teacher.place_of(names[0]), student.place_of(names[0])),
         notes=("each Program counts its layers from 0",),
         help='gt.suggest_pairs(teacher, student, evidence="samples.npz", '
         "teacher_scope=teacher_scope)",
@@ -146,8 +145,8 @@ def not_measured(
 ) -> Diagnostic:
     """Some Values have no CKA; the message says why.
 
-    Values of inner Blocks, integers, single numbers, Variables that are written again later, and
-    maps whose first axis is not the samples, as in recurrent networks, are not measured.
+    Variables that are written again later, and maps whose first axis is not the samples, as in
+    recurrent networks, are not measured.
 
     A map that is the same for all samples has no CKA. Either it is dead (the whole input of a ReLU
     is negative) or the samples are all equal.
@@ -172,6 +171,20 @@ class Opened:
     help: str
     users: Paddle | None = None
 
+    @property
+    def graph(self) -> Graph:
+        """The network."""
+        return self.live.graph
+
+    @property
+    def where(self) -> Where:
+        """The place of the network in a Diagnostic."""
+        return Where(role=self.role, program=self.graph.source)
+
+    def place_of(self, name: str) -> Where:
+        """Return the place of a Value in a Diagnostic."""
+        return replace(self.where, value=name, shape=self.graph.values[name].shape)
+
 
 def open_network(
     source: Source, role: str, private: Paddle, *, inputs: Sequence[str], scope: Paddle | None
@@ -187,7 +200,7 @@ def open_network(
         where = (Where(role=role, program=source.source),)
         message = f"the {role} is a Graph, which cannot run"
         raise UsageError(no_evidence(message, where=where, help=call))
-    reason = f"the Scope does not hold them, which `{_SCOPES[role]}` may name"
+    layer, reason = None, f"the Scope does not hold them, which `{_SCOPES[role]}` may name"
     if isinstance(source, str | PathLike):
         name = fspath(cast("str | PathLike[str]", source))
         if path_exists(name) or not is_callable_spec(name):
@@ -198,7 +211,6 @@ def open_network(
         live = built.live if isinstance(built, Network) else built
     elif is_live(source):
         live, home = program_before_merges(source), student_scope_of(program_of(source))
-        layer = None
         if home is None:
             layer = weights_layer_unless_in(source, persistable_values(live.graph), scope)
         users = scope or home or load_paddle().static.global_scope()
@@ -243,29 +255,16 @@ def check_apart(teacher: Opened, student: Opened, *, teacher_scope_given: bool) 
     is_shared = teacher.users is not None and teacher.users is student.users
     if not is_shared or teacher.live.program is student.live.program:
         return
-    of_teacher, of_student = (
-        {
-            name: value
-            for name, value in persistable_values(side.live.graph).items()
-            if value.origin is Origin.PARAMETER
-        }
-        for side in (teacher, student)
-    )
+    of_teacher, of_student = map(persistable_values, (teacher.graph, student.graph))
     common = [
         name
-        for name in of_teacher
+        for name, value in of_teacher.items()
         if name in of_student
-        and not (teacher_scope_given and of_teacher[name].shape == of_student[name].shape)
+        and value.origin is of_student[name].origin is Origin.PARAMETER
+        and not (teacher_scope_given and value.shape == of_student[name].shape)
     ]
     if common:
-        places = [
-            Where(role=role, program=side.live.graph.source, value=common[0], shape=value.shape)
-            for role, side, value in (
-                ("teacher", teacher, of_teacher[common[0]]),
-                ("student", student, of_student[common[0]]),
-            )
-        ]
-        raise PairError(shared_scope(places, len(common)))
+        raise PairError(shared_scope(teacher, student, common))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,9 +274,7 @@ class Runner:
     `unmeasured` says why others have no CKA; running adds to it.
     """
 
-    role: str
-    graph: Graph
-    scope: Paddle
+    network: Opened
     program: Paddle
     feeds: tuple[Value, ...]
     names: tuple[str, ...]
@@ -285,11 +282,6 @@ class Runner:
     executor: Paddle
     unmeasured: dict[str, str]
     report: Sequence[Diagnostic]
-
-    @property
-    def where(self) -> Where:
-        """The place of the network in a Diagnostic."""
-        return Where(role=self.role, program=self.graph.source)
 
     @program_lock()
     def run(self, feed: Mapping[str, _Array]) -> dict[str, _Array]:
@@ -299,38 +291,46 @@ class Runner:
         """
         import numpy as np
 
-        def failed(reason: str) -> PairError:
-            message = f"the {self.role} does not run on the samples: {reason}"
-            fed = f"fed: {listed(tuple(feed))}"
-            return PairError(paddle_failed(message, where=(self.where,), notes=(fed,)))
+        network = self.network
 
-        with convert_paddle_errors(failed), static_mode(self.graph.kind):
+        def failed(reason: str) -> PairError:
+            message = f"the {network.role} does not run on the samples: {reason}"
+            fed = f"fed: {listed(tuple(feed))}"
+            return PairError(paddle_failed(message, where=(network.where,), notes=(fed,)))
+
+        with convert_paddle_errors(failed), static_mode(network.graph.kind):
             results = self.executor.run(
-                self.program, feed=dict(feed), fetch_list=list(self.fetches), scope=self.scope
+                self.program, feed=dict(feed), fetch_list=list(self.fetches), scope=network.scope
             )
         return dict(zip(self.names, map(np.asarray, results), strict=True))
 
 
 @program_lock()
-def runner_of(opened: Opened, names: Iterable[str], *, allow_random: bool) -> Runner:
-    """Make a Program that computes some Values, whose parameters are there.
+def runner_of(network: Opened, names: Iterable[str], *, allow_random: bool) -> Runner:
+    """Make a Program that computes some feature maps, whose parameters are there.
 
     Raises PairError: GT376, GT372.
     """
-    graph = opened.live.graph
-    structure = analyse(graph)
-    unmeasured = _unmeasurable(structure, names)
+    graph = network.graph
+    feeds = [graph.values[name].shape for name in graph.feeds]
+    any_batch = any(shape and shape[0] == UNKNOWN_DIM for shape in feeds)
+    last_write = {variable_of(name, graph): name for name in graph.values}
+    unmeasured: dict[str, str] = {}
+    for name in names:
+        shape = graph.values[name].shape
+        if not shape or (any_batch and shape[0] != UNKNOWN_DIM):
+            unmeasured[name] = NOT_BY_SAMPLE
+        elif graph.kind is ProgramKind.LEGACY and last_write[variable_of(name, graph)] != name:
+            unmeasured[name] = "written again later"
     order = {name: place for place, name in enumerate(graph.values)}
     measured = sorted({*names} - unmeasured.keys(), key=order.__getitem__)
     with static_mode(graph.kind):
         make = _legacy if graph.kind is ProgramKind.LEGACY else _pir
-        program, fetches = make(opened.live, measured, structure.channel_axes)
+        program, fetches = make(network.live, measured, analyse(graph).channel_axes)
         part = LiveProgram.of(program).graph
-        report = _check_parameters(opened, persistable_values(part), allow_random=allow_random)
+        report = _check_parameters(network, persistable_values(part), allow_random=allow_random)
     return Runner(
-        opened.role,
-        graph,
-        opened.scope,
+        network,
         program,
         feeds=tuple(graph.values[name] for name in graph.feeds if name in part.consumers),
         names=tuple(measured),
@@ -341,30 +341,8 @@ def runner_of(opened: Opened, names: Iterable[str], *, allow_random: bool) -> Ru
     )
 
 
-def _unmeasurable(structure: Structure, names: Iterable[str]) -> dict[str, str]:
-    """Return why some Values do not have one map per sample."""
-    graph = structure.graph
-    feeds = [graph.values[name] for name in graph.feeds]
-    any_batch = any(feed.shape and feed.shape[0] == UNKNOWN_DIM for feed in feeds)
-    last_write = {variable_of(name, graph): name for name in graph.values}
-    reasons: dict[str, str] = {}
-    for name in names:
-        value = graph.values[name]
-        if name not in structure.flow.maker or value.shape is None:
-            reasons[name] = "no result of the forward pass, or one inside a branch or loop"
-        elif value.dtype not in FLOAT_DTYPES:
-            reasons[name] = "no floating-point numbers"
-        elif not value.shape:
-            reasons[name] = "a single number"
-        elif any_batch and value.shape[0] != UNKNOWN_DIM:
-            reasons[name] = NOT_BY_SAMPLE
-        elif graph.kind is ProgramKind.LEGACY and last_write[variable_of(name, graph)] != name:
-            reasons[name] = "written again later"
-    return reasons
-
-
 def _check_parameters(
-    opened: Opened, known: Mapping[str, Value], *, allow_random: bool
+    network: Opened, known: Mapping[str, Value], *, allow_random: bool
 ) -> list[Diagnostic]:
     """Return a diagnostic where parameters were never loaded, and draw those at random.
 
@@ -372,37 +350,35 @@ def _check_parameters(
     """
     import numpy as np
 
-    loaded = initialised_tensors(opened.scope, known)
+    loaded = initialised_tensors(network.scope, known)
     missing = {
         name: value
         for name, value in known.items()
         if name not in loaded or not fits_shape(value, tuple(loaded[name].shape()))
     }
-    where = Where(role=opened.role, program=opened.live.graph.source)
     for name, tensor in () if missing else loaded.items():
         array = np.array(tensor)
         # A ReLU could hide them from the feature maps.
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            place = replace(where, value=name, shape=tuple(array.shape))
-            message = "the parameters have a NaN or an infinity"
-            raise PairError(unusable_evidence(message, (place,), help=opened.help))
-    if not missing and not looks_untrained(opened.scope, known):
+        if array.dtype.kind == "f":
+            place = replace(network.where, value=name, shape=tuple(array.shape))
+            refuse_any(~np.isfinite(array), "the parameters", place, network.help)
+    if not missing and not looks_untrained(network.scope, known):
         return []
     count = len(missing or known)
     number = f"{count}" if count == len(known) else f"{count} of {len(known)}"
     untrained = "trained: biases, scales and shifts have one number throughout"
-    reason = f"loaded: {opened.reason}" if missing else untrained
+    reason = f"loaded: {network.reason}" if missing else untrained
     notes = ["CKA of random weights says how alike two random functions are"]
     if not allow_random:
         notes.append("--allow-random (in Python allow_random=True) measures all the same")
     # Untrained parameters were loaded correctly: loading them again does not help.
     allow = None if allow_random else Call("gt.suggest_pairs", allow_random=True)
     found = random_weights(
-        f"{number} parameters of the {opened.role} were never {reason}",
-        (where,),
+        f"{number} parameters of the {network.role} were never {reason}",
+        (network.where,),
         severity=Severity.WARNING if allow_random else Severity.ERROR,
         notes=notes,
-        help=opened.help if missing else allow,
+        help=network.help if missing else allow,
     )
     if not allow_random:
         raise PairError(found)
@@ -416,7 +392,7 @@ def _check_parameters(
         is_bfloat16 = dtype == "bfloat16"
         array = as_bfloat16(numbers.astype("float32")) if is_bfloat16 else numbers.astype(dtype)
         drawn[name] = Tensor(array, dtype)
-    set_tensors(drawn, opened.scope)
+    set_tensors(drawn, network.scope)
     return [found]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from os import PathLike, fspath
@@ -25,12 +24,12 @@ from graphtool.diagnostics import (
     listed,
     rule,
 )
-from graphtool.graph import UNKNOWN_DIM, Shape, Value, shapes_agree
+from graphtool.graph import UNKNOWN_DIM, shape_text, shapes_agree
 from graphtool.merging.verify import feeds_not_given
 from graphtool.paths import list_command
 from graphtool.readers.files import check_not_special
 from graphtool.sources.inputs import is_callable_spec
-from graphtool.sources.user_code import Attempt, user_frames
+from graphtool.sources.user_code import Attempt, user_frames, working_directory_first
 from graphtool.text import string_literal
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ __all__ = [
     "no_evidence",
     "random_samples",
     "read_arrays",
+    "refuse_any",
     "unusable_evidence",
 ]
 
@@ -54,7 +54,6 @@ __all__ = [
 _Given: TypeAlias = Any
 _Array: TypeAlias = "np.ndarray[Any, Any]"
 _Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
-_Refuse: TypeAlias = Callable[..., PairError]
 _T = TypeVar("_T")
 
 RANDOM = "random"
@@ -156,82 +155,50 @@ def _text_of(source: _Given) -> str | None:
 
 
 def _unreadable(path: Path, reason: str, feeds: Sequence[str] = ("image",)) -> PairError:
-    fix = _example(path.suffix, feeds) if path.exists() else list_command(path.parent)
+    fix = _example(feeds) if path.exists() else list_command(path.parent)
     return PairError(no_evidence(f"`{path}` can't be read as samples: {reason}", help=fix))
 
 
-def _example(suffix: str, feeds: Sequence[str]) -> str:
-    """Return a line that gives samples for some feeds: to a file, or a function's `yield`."""
-    pairs = ", ".join(f"{string_literal(name)}: images" for name in feeds)
-    if suffix == ".npy":
-        return 'numpy.save("samples.npy", images)'
-    if suffix != ".npz":
-        return f"yield {{{pairs}}}"
-    is_plain = all(name.isidentifier() for name in feeds)
-    arrays = ", ".join(f"{name}=images" for name in feeds) if is_plain else f"**{{{pairs}}}"
+def _example(feeds: Sequence[str]) -> str:
+    """Return a line that writes samples for some feeds to a file."""
+    if all(name.isidentifier() for name in feeds):
+        arrays = ", ".join(f"{name}=images" for name in feeds)
+    else:
+        arrays = f"**{{{', '.join(f'{string_literal(name)}: images' for name in feeds)}}}"
     return f'numpy.savez("samples.npz", {arrays})'
 
 
 def batches_of(
-    source: _Given, runners: tuple[Runner, Runner], *, batches: int, size: int | None
+    source: _Given, runners: tuple[Runner, Runner], *, batches: int
 ) -> Iterator[tuple[tuple[_Arrays, _Arrays], int]]:
     """Yield the feeds of both networks and the number of samples, at most `batches` times.
 
-    `size` applies to sources that are not batched yet. Later batches of fewer than four samples are
-    skipped: data sets end in one.
+    Samples that do not come in batches are cut into batches of 32, or of the size that a network is
+    fixed to. Later batches of fewer than four samples are skipped: data sets end in one.
 
     `source` has passed `check_samples`. Raises PairError: GT370, GT372, GT256.
     """
-    _check_common_feeds(*runners)
-    all_feeds = [feed for runner in runners for feed in runner.feeds]
-    names = tuple(dict.fromkeys(feed.name for feed in all_feeds))
-    fixed = {feed.shape[0]: feed.name for feed in all_feeds if feed.shape}
-    fixed.pop(UNKNOWN_DIM, None)
-    size = size or next(iter(fixed), _BATCH_SIZE)
-    text = _text_of(source)
-    path = Path(text or "")
-    name: str = "samples" if _is_unbatched(source) else getattr(source, "__name__", "")
-    name = text or name or type(source).__name__
-
-    def refuse(message: str, *notes: str) -> PairError:
-        return PairError(no_evidence(message, notes=notes, help=_example(path.suffix, names)))
-
-    if path.suffix in _ENDINGS:
-        given = _slices(read_arrays(path, names), size, name, refuse)
-    else:
-        is_random = isinstance(source, str) and source == RANDOM
-        given = _random(runners, size) if is_random else _given(source, name, size, refuse)
+    feeds = [feed for runner in runners for feed in runner.feeds]
+    fixed = next((feed for feed in feeds if feed.shape and feed.shape[0] != UNKNOWN_DIM), None)
+    size = fixed.shape[0] if fixed is not None and fixed.shape else _BATCH_SIZE
+    given = _Samples(source, tuple(dict.fromkeys(feed.name for feed in feeds)), size)
+    is_random = _text_of(source) == RANDOM
+    all_batches = _random(runners, size) if is_random else given.batches()
     number = 0
-    for number, arrays in enumerate(islice(given, min(batches, sys.maxsize)), 1):
-        feeds = tuple(_feeds(arrays, runner, names, number) for runner in runners)
-        samples = _count({**feeds[0], **feeds[1]}, name, refuse)
+    for number, arrays in enumerate(islice(all_batches, min(batches, sys.maxsize)), 1):
+        both = tuple(_feeds(arrays, runner, given.feeds, number) for runner in runners)
+        samples = given.count({**both[0], **both[1]})
         if samples >= LEAST_SAMPLES:
-            yield (feeds[0], feeds[1]), samples
+            yield (both[0], both[1]), samples
         elif number == 1:
             least = f"unbiased CKA takes at least {LEAST_SAMPLES}"
-            message = f"batch 1 of `{name}` has {counted(samples, 'sample')}: {least}"
+            message = f"batch 1 of `{given.name}` has {counted(samples, 'sample')}: {least}"
             more = 'numpy.save("samples.npy", images[:128])'
-            for feed in fixed.values():
-                more = f"paddle.static.data({string_literal(feed)}, [-1, ...])"
+            if fixed is not None:
+                more = f"paddle.static.data({string_literal(fixed.name)}, [-1, ...])"
             raise PairError(unusable_evidence(message, help=more))
     if not number:
-        raise refuse(f"`{name}` yields no batch")
-
-
-def _check_common_feeds(teacher: Runner, student: Runner) -> None:
-    """Refuse feeds of one name, which get the same array, if no array fits both.
-
-    Raises PairError: GT372.
-    """
-    of_student = {feed.name: feed for feed in student.feeds}
-    for feed in teacher.feeds:
-        other = of_student.get(feed.name, feed)
-        if not shapes_agree(feed.shape, other.shape):
-            given = f"{_shape_text(feed.shape, feed.dtype)}, as that of the teacher"
-            name, shape = string_literal(f"student_{feed.name}"), list(other.shape or ())
-            raise _misfit(
-                student, other, given, help=f'paddle.static.data({name}, {shape}, "{other.dtype}")'
-            )
+        raise given.refused(f"`{given.name}` yields no batch")
 
 
 def _random(runners: tuple[Runner, Runner], size: int) -> Iterator[_Arrays]:
@@ -258,17 +225,63 @@ def _random(runners: tuple[Runner, Runner], size: int) -> Iterator[_Arrays]:
         yield samples
 
 
-def _given(source: _Given, name: str, size: int, refuse: _Refuse) -> Iterator[_Arrays]:
-    """Yield the batches of an array, a dict of arrays, a function, or an iterable."""
-    call = partial(_call_users, refuse=refuse)
-    if _text_of(source) is not None:
-        source = call(lambda: resolve_name(name), f"`{name}` can't be imported", "")
-    code: _Given = getattr(source, "__code__", None)
-    place = ""
-    if code is not None:
-        place = f"{Path(code.co_filename).name}:{code.co_firstlineno} in {code.co_name}"
+class _Samples:
+    """The samples of a file, an array, a dict of arrays, a function or an iterable, as batches."""
 
-    def arrays(given: _Given) -> _Arrays:
+    def __init__(self, source: _Given, feeds: tuple[str, ...], size: int) -> None:
+        self.source, self.feeds, self._size = source, feeds, size
+        own: str = "samples" if _is_unbatched(source) else getattr(source, "__name__", "")
+        self.name = _text_of(source) or own or type(source).__name__
+        self._place = ""  # of the user's function
+
+    def refused(self, message: str, *notes: str) -> PairError:
+        """Return the error that refuses these samples."""
+        return PairError(no_evidence(message, notes=notes, help=_example(self.feeds)))
+
+    def batches(self) -> Iterator[_Arrays]:
+        """Yield batches; samples that do not come in batches are cut, and the rest is dropped.
+
+        Raises PairError: GT370.
+        """
+        source: _Given = self.source
+        text = _text_of(source)
+        if text is not None and Path(text).suffix in _ENDINGS:
+            source = read_arrays(Path(text), self.feeds)
+        elif text is not None:
+            source = self._call(partial(resolve_name, text), "can't be imported")
+        code: _Given = getattr(source, "__code__", None)
+        if code is not None:
+            file = Path(code.co_filename).name
+            self._place = f"{file}:{code.co_firstlineno} in {code.co_name}"
+        if callable(source):
+            source = self._call(source, "raises")
+        if _is_unbatched(source):
+            arrays = self._arrays(source)
+            samples = self.count(arrays)
+            size = min(self._size, samples) or 1
+            for start in range(0, samples - size + 1, size):
+                yield {name: array[start : start + size] for name, array in arrays.items()}
+            return
+        given = cast("Sequence[_Given]", source)
+        batches = self._call(partial(iter, given), "gives nothing to iterate over")
+        end: _Given = object()
+        while (batch := self._call(partial(next, batches, end), "raises")) is not end:
+            # A DataLoader yields lists, some with a single tensor.
+            is_single = isinstance(batch, list | tuple) and len(cast("list[_Given]", batch)) == 1
+            yield self._arrays(batch[0] if is_single else batch)
+
+    def count(self, arrays: _Arrays) -> int:
+        """Return the number of samples in arrays.
+
+        Raises PairError: GT370 if the arrays have different numbers.
+        """
+        counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+        if len(set(counts.values())) > 1:
+            each = ", ".join(f"`{name}` {number}" for name, number in counts.items())
+            raise self.refused(f"`{self.name}` has arrays of different numbers of samples: {each}")
+        return next(iter(counts.values()), 0)
+
+    def _arrays(self, given: _Given) -> _Arrays:
         import numpy as np
 
         if isinstance(given, Mapping):
@@ -276,47 +289,27 @@ def _given(source: _Given, name: str, size: int, refuse: _Refuse) -> Iterator[_A
             return {str(name): np.asarray(array) for name, array in by_name.items()}
         if hasattr(given, "shape"):
             return {_ONLY: np.asarray(given)}
-        kind = f"`{name}` gives `{type(given).__name__}`"
+        kind = f"`{self.name}` gives `{type(given).__name__}`"
         message = f"{kind}, which is neither an array nor a dict of arrays"
-        raise refuse(message, *filter(None, (place,)))
+        raise self.refused(message, *filter(None, (self._place,)))
 
-    if callable(source):
-        source = call(source, f"`{name}` raises", place)
-    if _is_unbatched(source):
-        yield from _slices(arrays(source), size, name, refuse)
-        return
-    batches = call(partial(iter, source), f"`{name}` gives nothing to iterate over", place)
-    end: _Given = object()
-    while (given := call(partial(next, batches, end), f"`{name}` raises", place)) is not end:
-        # A DataLoader yields lists, some with a single tensor.
-        is_single = isinstance(given, list | tuple) and len(cast("list[_Given]", given)) == 1
-        yield arrays(given[0] if is_single else given)
+    def _call(self, function: Callable[[], _T], failure: str) -> _T:
+        """Call the user's code; its stdout goes to stderr, as stdout is for results."""
+        attempt = Attempt()
+        with working_directory_first(), redirect_stdout(sys.stderr), attempt:
+            return function()
+        error = attempt.error
+        assert error is not None
+        # The first frame is this function's.
+        trace = error.__traceback__ and error.__traceback__.tb_next
+        frames = user_frames(error.with_traceback(trace)) or filter(None, (self._place,))
+        reason = f"{type(error).__name__}: {shortened_message(str(error))}"
+        raise self.refused(f"`{self.name}` {failure}: {reason}", *frames)
 
 
 def _is_unbatched(source: _Given) -> bool:
     """Return whether samples are an array or a dict of arrays, not batches."""
     return isinstance(source, Mapping) or hasattr(source, "shape")
-
-
-def _call_users(call: Callable[[], _T], failure: str, place: str, refuse: _Refuse) -> _T:
-    """Call the user's code, with the working directory first in `sys.path`, and no stdout.
-
-    Raises PairError: GT370.
-    """
-    attempt, before = Attempt(), list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        # stdout is for results.
-        with redirect_stdout(sys.stderr), attempt:
-            return call()
-    finally:
-        sys.path[:] = before
-    error = attempt.error
-    assert error is not None
-    # The first frame is this function's.
-    trace = error.__traceback__ and error.__traceback__.tb_next
-    frames = user_frames(error.with_traceback(trace)) or filter(None, (place,))
-    raise refuse(f"{failure}: {type(error).__name__}: {shortened_message(str(error))}", *frames)
 
 
 def read_arrays(path: Path, feeds: Sequence[str] = ("image",)) -> _Arrays:
@@ -354,26 +347,6 @@ def read_arrays(path: Path, feeds: Sequence[str] = ("image",)) -> _Arrays:
     return arrays
 
 
-def _count(arrays: _Arrays, source: str, refuse: _Refuse) -> int:
-    """Return the number of samples in arrays.
-
-    Raises PairError: GT370 if the arrays have different numbers.
-    """
-    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        each = ", ".join(f"`{name}` {count}" for name, count in counts.items())
-        raise refuse(f"`{source}` has arrays with different numbers of samples: {each}")
-    return next(iter(counts.values()), 0)
-
-
-def _slices(arrays: _Arrays, size: int, source: str, refuse: _Refuse) -> Iterator[_Arrays]:
-    """Yield batches of `size` samples; the rest, too few for a batch, is dropped."""
-    samples = _count(arrays, source, refuse)
-    size = min(size, samples) or 1
-    for start in range(0, samples - size + 1, size):
-        yield {name: array[start : start + size] for name, array in arrays.items()}
-
-
 def _feeds(given: _Arrays, runner: Runner, names: Sequence[str], number: int) -> dict[str, _Array]:
     """Return the feed of a network from a batch, checked; a single feed takes an unnamed array.
 
@@ -381,15 +354,16 @@ def _feeds(given: _Arrays, runner: Runner, names: Sequence[str], number: int) ->
     """
     import numpy as np
 
-    savez = _example(".npz", names)
+    savez, network = _example(names), runner.network
     missing = [feed.name for feed in runner.feeds if feed.name not in given]
     if missing and not (len(runner.feeds) == 1 and _ONLY in given):
         known = listed(tuple(given)) if any(given) else "one array without a name"
-        message = f"no samples for {listed(missing)} of the {runner.role}"
-        raise PairError(feeds_not_given(message, (runner.where,), savez, (f"given: {known}",)))
+        message = f"no samples for {listed(missing)} of the {network.role}"
+        raise PairError(feeds_not_given(message, (network.where,), savez, (f"given: {known}",)))
     feeds: dict[str, _Array] = {}
     for feed in runner.feeds:
         array = given[feed.name if feed.name in given else _ONLY]
+        place = network.place_of(feed.name)
         dtype, shape = feed.dtype or str(array.dtype), tuple(array.shape)
         is_same_kind = array.dtype.kind in _KINDS.get(dtype.rstrip("0123456789"), "")
         is_same_shape = shapes_agree(shape, feed.shape)
@@ -400,30 +374,32 @@ def _feeds(given: _Arrays, runner: Runner, names: Sequence[str], number: int) ->
                 if shapes_agree((count, channels, height, width), feed.shape):
                     steps = f".transpose(0, 3, 1, 2){steps}"
             is_one_sample = feed.shape is not None and len(shape) == len(feed.shape) - 1
-            notes = (_ONE_SAMPLE,) if is_one_sample else ()
-            text = _shape_text(shape, str(array.dtype))
-            raise _misfit(runner, feed, text, *notes, help=f"images{steps}" if steps else savez)
-        feeds[feed.name] = np.ascontiguousarray(array, dtype=dtype)
-        if array.dtype.kind == "f" and not (finite := np.isfinite(feeds[feed.name])).all():
-            sample = int(np.argwhere(~finite)[0][0]) + 1
-            place = f"batch {number}, sample {sample}, both from 1"
+            expected = f"{shape_text(feed.shape)} {feed.dtype or '?'}"
             found = unusable_evidence(
-                f"the samples have a NaN or an infinity: {place}",
-                (replace(runner.where, value=feed.name),),
-                help="numpy.argwhere(~numpy.isfinite(images))",
+                f"feed `{feed.name}` of the {network.role}: wanted {expected}, "
+                f"given {shape_text(shape)} {array.dtype}",
+                (place,),
+                notes=(_ONE_SAMPLE,) if is_one_sample else (),
+                help=f"images{steps}" if steps else savez,
             )
             raise PairError(found)
+        feeds[feed.name] = np.ascontiguousarray(array, dtype=dtype)
+        if array.dtype.kind == "f":
+            fix = "numpy.argwhere(~numpy.isfinite(images))"
+            refuse_any(~np.isfinite(feeds[feed.name]), "the samples", place, fix, number)
     return feeds
 
 
-def _misfit(runner: Runner, feed: Value, given: str, *notes: str, help: str) -> PairError:
-    expected = _shape_text(feed.shape, feed.dtype)
-    message = f"feed `{feed.name}` of the {runner.role}: wanted {expected}, given {given}"
-    place = replace(runner.where, value=feed.name, shape=feed.shape)
-    return PairError(unusable_evidence(message, (place,), notes=notes, help=help))
+def refuse_any(bad: _Array, subject: str, where: Where, fix: str, batch: int | None = None) -> None:
+    """Refuse numbers of which some are NaN or infinite, as the mask `bad` says.
 
+    Raises PairError: GT372 with the first sample of the batch, if there is one.
+    """
+    import numpy as np
 
-def _shape_text(shape: Shape | None, dtype: str | None) -> str:
-    """Return a shape and dtype as text: `[?, 3, 32, 32] float32`."""
-    dims = ", ".join("?" if dim == UNKNOWN_DIM else str(dim) for dim in shape or ())
-    return f"[{dims}] {dtype or '?'}"
+    if bad.any():
+        message = f"{subject} have a NaN or an infinity"
+        if batch is not None:
+            sample = int(np.argwhere(bad)[0][0]) + 1
+            message += f": batch {batch}, sample {sample}, both from 1"
+        raise PairError(unusable_evidence(message, (where,), help=fix))

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from graphtool.dtypes import FLOAT_DTYPES
-from graphtool.graph import (
-    UNKNOWN_DIM,
-    Attribute,
-    Graph,
-    Operator,
-    Origin,
-    ProgramKind,
-    Shape,
-    dims_agree,
-)
+from graphtool.graph import UNKNOWN_DIM, Attribute, Graph, Operator, Origin, ProgramKind, Shape
 from graphtool.ops import kind_of
 
 __all__ = [
@@ -24,12 +15,16 @@ __all__ = [
     "fingerprint_text",
     "fingerprints",
     "name_digest",
+    "parse_fingerprint",
     "program_fingerprint",
-    "split_fingerprint",
 ]
 
-_SIGNED = re.compile(r"(?P<text>.*)@(?P<digest>[0-9a-f]{8})", re.DOTALL)
-_TEXT = re.compile(r"(?P<kind>.*):(?P<shape>[0-9?x]*):(?P<ancestors>[0-9a-f]{16})", re.DOTALL)
+_DIM = r"(?:\?|[0-9]{1,19})"
+_TEXT = re.compile(
+    rf"(?P<kind>.*):(?P<shape>(?:{_DIM}(?:x{_DIM})*)?):(?P<ancestors>[0-9a-f]{{16}})"
+    r"(?:@(?P<digest>[0-9a-f]{8}))?",
+    re.DOTALL,
+)
 
 # Identities in eval mode, or data movement: the result has the fingerprint of the operand.
 _TRANSPARENT = frozenset({"dropout", "assign", "share_data", "memcpy", "identity_loss"})
@@ -154,32 +149,20 @@ class Fingerprint:
         shape = "x".join("?" if dim == UNKNOWN_DIM else str(dim) for dim in self.shape)
         return f"{self.kind}:{shape}:{self.ancestors}"
 
-    @classmethod
-    def parse(cls, text: str) -> Fingerprint | None:
-        """Parse the text of a fingerprint; return None where it is not valid."""
-        match = _TEXT.fullmatch(text)
-        if match is None:
-            return None
-        dims = match["shape"].split("x") if match["shape"] else []
-        if not all(dim == "?" or 0 < len(dim) < 20 for dim in dims):
-            return None
-        shape = tuple(UNKNOWN_DIM if dim == "?" else int(dim) for dim in dims)
-        return cls(match["kind"], shape, match["ancestors"])
-
-    def has_shape_of(self, other: Fingerprint) -> bool:
-        """Return whether the shapes may be equal, unknown dims ignored."""
-        return len(self.shape) == len(other.shape) and all(map(dims_agree, self.shape, other.shape))
-
 
 def fingerprint_text(fingerprint: Fingerprint, name: str) -> str:
     """Return a fingerprint as text, with a digest of the Value's name."""
     return f"{fingerprint}@{name_digest(name)}"
 
 
-def split_fingerprint(text: str) -> tuple[Fingerprint | None, str]:
+def parse_fingerprint(text: str) -> tuple[Fingerprint | None, str]:
     """Parse `fingerprint_text`: the fingerprint, None where it is not valid, and the digest."""
-    match = _SIGNED.fullmatch(text)
-    return Fingerprint.parse(match["text"] if match else text), match["digest"] if match else ""
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        return None, ""
+    dims = match["shape"].split("x") if match["shape"] else ()
+    shape = tuple(UNKNOWN_DIM if dim == "?" else int(dim) for dim in dims)
+    return Fingerprint(match["kind"], shape, match["ancestors"]), match["digest"] or ""
 
 
 def name_digest(name: str) -> str:
@@ -197,8 +180,9 @@ def fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
     return graph.once(_fingerprints)
 
 
-def program_fingerprint(graph: Graph, by_name: Mapping[str, Fingerprint]) -> str:
+def program_fingerprint(graph: Graph) -> str:
     """Return a hash of the fingerprints of all forward results, independent of their order."""
+    by_name = fingerprints(graph)
     ancestors = {
         by_name[name].ancestors
         for operator in graph.operators.values()
@@ -209,9 +193,7 @@ def program_fingerprint(graph: Graph, by_name: Mapping[str, Fingerprint]) -> str
 
 
 def _fingerprints(graph: Graph) -> Mapping[str, Fingerprint]:
-    hasher = _Hasher(graph)
-    hasher.run()
-    return hasher.found
+    return _Hasher(graph).run()
 
 
 class _Hasher:
@@ -221,8 +203,8 @@ class _Hasher:
         self.graph = graph
         self.found: dict[str, Fingerprint] = {}
 
-    def run(self) -> None:
-        """Find the fingerprint of every Value."""
+    def run(self) -> Mapping[str, Fingerprint]:
+        """Return the fingerprint of every Value."""
         for value in self.graph.values.values():
             if value.origin is Origin.FEED:
                 # By its rank, since its size may change.
@@ -232,7 +214,12 @@ class _Hasher:
             elif value.origin not in (Origin.OPERATOR, Origin.ARGUMENT):
                 dims = map(str, value.shape or ())
                 self._put(value.name, "parameter", _hash(("parameter", *dims)))
+        entered: set[str] = set()
         for operator in self._owners_last():
+            for path in (operator.block, *operator.blocks):
+                if path not in entered:
+                    entered.add(path)
+                    self._enter(path)
             kind, ancestors = self._result(operator)
             for output, name in enumerate(operator.results):
                 if name not in self.found:
@@ -240,6 +227,7 @@ class _Hasher:
                     self._put(name, kind, own)
             if operator.results and self._is_transparent(operator):
                 self._put(operator.results[0], *self._of(operator.operands[0]))
+        return self.found
 
     def _put(self, name: str, kind: str, ancestors: str) -> None:
         value = self.graph.values[name]
@@ -252,31 +240,30 @@ class _Hasher:
         found = None if name is None else self.found.get(name)
         return ("", "-") if found is None else (found.kind, found.ancestors)
 
-    def _owners_last(self) -> Iterator[Operator]:
-        """Yield Operators in program order, the owner of Blocks after the Operators in them."""
-        blocks = self.graph.blocks
-        # A legacy program may hold Blocks that no Operator runs: they come after the top-level one.
-        unowned = [path for path, block in blocks.items() if block.owner is None]
-        entered = set(unowned)
-        stack: list[Iterator[str] | Operator]
-        stack = [iter(blocks[path].operators) for path in reversed(unowned)]
+    def _owners_last(self) -> list[Operator]:
+        """List Operators in program order, the owner of Blocks after the Operators in them."""
+        operators, blocks = self.graph.operators, self.graph.blocks
+        # Backwards, owners first. A legacy program may hold Blocks that no Operator runs: they come
+        # after the top-level one.
+        unowned = [block for block in blocks.values() if block.owner is None]
+        stack = [name for block in unowned for name in block.operators]
+        backwards: list[Operator] = []
         while stack:
-            top = stack[-1]
-            name = None if isinstance(top, Operator) else next(top, None)
-            if name is None:
-                stack.pop()
-                if isinstance(top, Operator):
-                    yield top
-                continue
-            operator = self.graph.operators[name]
-            stack.append(operator)
-            for path in reversed(operator.blocks):
-                if path not in entered:
-                    entered.add(path)
-                    operands = _hash(self._of(name)[1] for name in operator.operands)
-                    for index, argument in enumerate(blocks[path].arguments):
-                        self._put(argument, "argument", _hash(("argument", str(index), operands)))
-                    stack.append(iter(blocks[path].operators))
+            operator = operators[stack.pop()]
+            backwards.append(operator)
+            for path in operator.blocks:
+                if blocks[path].owner == operator.name:
+                    stack += blocks[path].operators
+        return backwards[::-1]
+
+    def _enter(self, path: str) -> None:
+        """Find the fingerprints of a Block's arguments, which depend on the owner's operands."""
+        block = self.graph.blocks[path]
+        if block.owner is not None:
+            owner = self.graph.operators[block.owner]
+            operands = _hash(self._of(name)[1] for name in owner.operands)
+            for index, argument in enumerate(block.arguments):
+                self._put(argument, "argument", _hash(("argument", str(index), operands)))
 
     def _result(self, operator: Operator) -> tuple[str, str]:
         """Return the kind and the ancestors of the first result.

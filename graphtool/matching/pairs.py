@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from graphtool.diagnostics import Report
-from graphtool.graph import UNKNOWN_DIM, Graph, Shape, Value
+from graphtool.graph import Graph, Shape, Value, shape_text
 from graphtool.structure import Tap
 from graphtool.text import escaped_bounded, printed_name
 
@@ -152,12 +152,9 @@ def _cells(pair: Pair) -> tuple[str, ...]:
 
 
 def _end_cell(end: End) -> str:
-    dims = ("?" if dim == UNKNOWN_DIM else str(dim) for dim in end.shape or ())
     place = end.layer or end.module
-    shape = "[?]" if end.shape is None else f"[{', '.join(dims)}]"
-    return "\n".join(
-        part for part in (printed_name(end.name), shape, place and escaped_bounded(place)) if part
-    )
+    parts = printed_name(end.name), shape_text(end.shape), place and escaped_bounded(place)
+    return "\n".join(filter(None, parts))
 
 
 def end_of(graph: Graph, value: Value) -> End:

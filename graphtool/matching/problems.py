@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
-from graphtool.graph import UNKNOWN_DIM, Graph, Shape
+from graphtool.graph import Graph
 from graphtool.selectors import listing_help
 from graphtool.structure import Structure
 from graphtool.text import closest, near_notes, string_literal
 
 __all__ = [
+    "WRITE",
     "bad_recipe",
     "both_places",
     "duplicate_pair",
@@ -21,20 +22,18 @@ __all__ = [
     "no_such_tap",
     "not_a_pair",
     "nothing_in_common",
-    "stale_recipe",
     "teacher_is_smaller",
     "unclear_prediction",
     "unequal_heads",
     "unknown_loss",
 ]
 
-_LISTED = 8
 _LISTED_OUTPUTS = 6
 _NEAREST = 3
 # The least similarity, of 1: `DistilationCELoss` is near `DistillationCELoss`, `mse` near nothing.
 _LEAST_SIMILARITY = 0.6
 _DEFAULT_LOSS = "l2"
-_WRITE = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
+WRITE = "graphtool suggest-pairs TEACHER STUDENT -o pairs.toml"
 
 
 def both_places(teacher: Graph, student: Graph) -> tuple[Where, Where]:
@@ -195,7 +194,7 @@ def no_feature_map(structure: Structure, name: str, role: str) -> Diagnostic:
 
 
 @rule("GT310", replaces=("GT311", "GT312", "GT313", "GT315"))
-def bad_recipe(message: str, *, where: tuple[Where, ...] = (), help: str = _WRITE) -> Diagnostic:
+def bad_recipe(message: str, *, where: tuple[Where, ...] = (), help: str = WRITE) -> Diagnostic:
     """The recipe cannot be read: the file is missing, or its TOML, schema or a pair is wrong.
 
     `graphtool suggest-pairs TEACHER STUDENT -o pairs.toml` writes a recipe. In TOML that does not
@@ -239,49 +238,13 @@ def duplicate_pair(first: str, again: str, teacher: str, student: str) -> Diagno
     )
 
 
-@rule("GT316")
-def stale_recipe(
-    place: str,
-    *,
-    before: Where,
-    type_before: str | None,
-    now: Where,
-    type_now: str | None,
-    same: Sequence[str],
-) -> Diagnostic:
-    """A Value of the recipe is no longer in the program: nothing in it computes the same.
-
-    Values are found by a fingerprint: their Operator, their shape without the batch, and everything
-    that is computed before them. Names, train or eval mode, losses, batch and input size may
-    change; layers, channels, strides and activations before the Value may not. Make the recipe
-    again. To use the Value with that name anyway, delete the `fingerprint`. If several Values
-    compute the same and none has the name, write the name of the right one.
-    """
-    old, new = _operator_text(type_before, before.shape), _operator_text(type_now, now.shape)
-    if not now.value:
-        changed = f"was {old} and is not in the program now"
-    elif old == new:
-        changed = f"is {old} as it was, and is computed from something else now"
-    else:
-        changed = f"was {old} and is {new} now"
-    if same:
-        notes = (f"{len(same)} Values compute what it did: {listed(same, _LISTED)}",)
-    else:
-        notes = ("no Value of the program computes what it did",)
-    return Diagnostic(
-        message=f"`{place}`: stale: `{before.value}` {changed}",
-        where=(before, now),
-        notes=notes,
-        help="graphtool suggest-pairs TEACHER STUDENT -o new.toml",
-    )
-
-
 @rule("GT317", replaces=("GT318", "GT319", "GT368"))
 def moved_value(
     message: str,
     where: Sequence[Where],
     *,
     severity: Severity = Severity.NOTE,
+    notes: Sequence[str] = (),
     help: str | None = None,
 ) -> Diagnostic:
     """A recipe or Pair was made for another Program, where its names may mean other Values.
@@ -295,11 +258,13 @@ def moved_value(
     ignored, and `relation`, `adapter`, `score` and `why` are computed anew: check that `kind` and
     `loss` still fit. To keep an adapter of your own, delete the `fingerprint`.
     """
-    return Diagnostic(message=message, severity=severity, where=tuple(where), help=help)
+    return Diagnostic(
+        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
+    )
 
 
 @rule("GT367", replaces=("GT363",))
-def no_pairs(message: str, *, where: Sequence[Where] = (), help: str = _WRITE) -> Diagnostic:
+def no_pairs(message: str, *, where: Sequence[Where] = (), help: str = WRITE) -> Diagnostic:
     """There are no pairs to build a loss from, or `fsp` has an odd number of them.
 
     `suggest_pairs` found nothing in common, or all pairs were deleted from a recipe. The flow of a
@@ -307,10 +272,3 @@ def no_pairs(message: str, *, where: Sequence[Where] = (), help: str = _WRITE) -
     where the flow starts, the next where it ends. In each network the two maps have the same size.
     """
     return Diagnostic(message=message, where=tuple(where), help=help)
-
-
-def _operator_text(type: str | None, shape: Shape | None) -> str:
-    kind = "no operator's result" if type is None else f"`{type.rpartition('.')[2].rstrip('_')}`"
-    if shape is None:
-        return kind
-    return f"{kind} [{', '.join('?' if dim == UNKNOWN_DIM else str(dim) for dim in shape)}]"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from numbers import Real
 from os import PathLike, fspath
 from pathlib import Path, PurePath
+from sys import float_info
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -25,19 +26,20 @@ from graphtool.diagnostics import (
     UsageError,
     Where,
     counted,
+    listed,
+    rule,
 )
 from graphtool.files import write_text
-from graphtool.graph import Graph, ProgramKind, shapes_agree
+from graphtool.graph import Graph, ProgramKind, Shape, Value, shape_text, shapes_agree
 from graphtool.loss_specs import named_losses
 from graphtool.matching import problems
 from graphtool.matching.candidates import Candidate
 from graphtool.matching.fingerprint import (
-    Fingerprint,
     fingerprint_text,
     fingerprints,
     name_digest,
+    parse_fingerprint,
     program_fingerprint,
-    split_fingerprint,
 )
 from graphtool.matching.pairs import End, Kind, Pair, PairSet, Relation, end_of
 from graphtool.matching.relations import adapter_for
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 _SCHEMA = 1
+_LISTED = 8
 _HEADER = """\
 # A recipe of graphtool: Values of a teacher and a student that are paired, with losses and weights.
 # You may edit it: change losses and weights, take pairs out, add your own. A pair needs `kind`,
@@ -72,16 +75,14 @@ _HEADER = """\
 """
 
 # An array of whole numbers, one per line. No string matches: their line breaks are escaped.
-_NUMBERS = re.compile(r"\[\n(?P<items>(?:    -?\d+,\n)+)\]")
+_NUMBERS = re.compile(r"\[\n(?:    -?\d+,\n)+\]")
 # The Python escapes that `escaped_code` writes; a doubled backslash starts no other.
 _ESCAPE = re.compile(r"\\(?:\\|x(?P<byte>[0-9a-f]{2})|u(?P<lone>d[89a-f][0-9a-f]{2}))")
 # Strings and comments, which may have any number of dots; an unclosed string ends with its line.
 _STRINGS = re.compile(r'"(?:[^"\\\n]|\\.)*"?|\'[^\'\n]*\'?|#[^\n]*')
-_LONG_QUOTES = '"""', "'''"
 # The time to parse a key grows with the square of its parts: `a.b.c` has three.
 _MOST_PARTS = 100
 _PLACE = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
-_LONGEST_REASON = 200
 # A recipe of 1,000 pairs takes about a million bytes.
 _MOST_BYTES = 2**24
 # Some editors write it at the start of a file.
@@ -95,6 +96,7 @@ _Toml: TypeAlias = Any
 _T = TypeVar("_T")
 # The range that TOML guarantees; much larger numbers can't even be printed.
 _Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+_Weight: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=float_info.max)]
 _Dims: TypeAlias = tuple[_Whole, ...]
 
 
@@ -131,24 +133,24 @@ class _End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        if self.fingerprint is not None and split_fingerprint(self.fingerprint)[0] is None:
+        if self.fingerprint is not None and parse_fingerprint(self.fingerprint)[0] is None:
             reason = "delete it, or restore what graphtool wrote"
             raise ValueError(f"`fingerprint` is not a fingerprint: {reason}")
 
     @property
     def is_edited(self) -> bool:
         """Return whether the name has changed since the fingerprint was written."""
-        digest = split_fingerprint(self.fingerprint or "")[1]
+        digest = parse_fingerprint(self.fingerprint or "")[1]
         return digest not in ("", name_digest(self.name))
 
 
 class _Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pair with its loss and weight."""
+    """A pair with its loss and weight: the fields of `Pair` that are written, in this order."""
 
     rank: _Whole | None = None
     kind: Kind
     loss: str
-    weight: float = 1.0
+    weight: _Weight = 1.0
     adapter: str | None = None
     relation: Relation = Relation.UNKNOWN
     score: float = 1.0
@@ -156,11 +158,6 @@ class _Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     warnings: tuple[str, ...] = ()
     teacher: _End
     student: _End
-
-    def __post_init__(self) -> None:
-        if not _is_weight(self.weight):
-            message = f"`weight` is {self.weight}; wanted a finite number of 0 or more"
-            raise ValueError(message)
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,6 +186,55 @@ class Recipe:
         return tuple(pair.weight for pair in self.pairs)
 
 
+@rule("GT316")
+def stale_recipe(lookup: _Lookup, end: _End, place: str, same: Sequence[str]) -> Diagnostic:
+    """A Value of the recipe is no longer in the program: nothing in it computes the same.
+
+    Values are found by a fingerprint: their Operator, their shape without the batch, and everything
+    that is computed before them. Names, train or eval mode, losses, batch and input size may
+    change; layers, channels, strides and activations before the Value may not. Make the recipe
+    again. To use the Value with that name anyway, delete the `fingerprint`. If several Values
+    compute the same and none has the name, write the name of the right one.
+    """
+    role, graph = lookup.role, lookup.graph
+    now = graph.values.get(end.name)
+    old = _operator_text(end.op, end.shape)
+    changed = f"was {old} and is not in the program now"
+    if now is not None:
+        maker = graph.producer(now.name)
+        new = _operator_text(None if maker is None else maker.type, now.shape)
+        changed = f"was {old} and is {new} now"
+        if old == new:
+            changed = f"is {old} as it was, and is computed from something else now"
+    note = "no Value of the program computes what it did"
+    if same:
+        note = f"{len(same)} Values compute what it did: {listed(same, _LISTED)}"
+    return Diagnostic(
+        message=f"`{place}.{role}`: stale: `{end.name}` {changed}",
+        where=(
+            Where(
+                role=f"recipe's {role}",
+                program=lookup.record.source or None,
+                value=end.name,
+                shape=end.shape,
+            ),
+            Where(
+                role=role,
+                program=graph.source,
+                value=None if now is None else now.name,
+                shape=None if now is None else now.shape,
+            ),
+        ),
+        notes=(note,),
+        help="graphtool suggest-pairs TEACHER STUDENT -o new.toml",
+    )
+
+
+def _operator_text(type: str | None, shape: Shape | None) -> str:
+    kind = "no operator's result" if type is None else f"`{type.rpartition('.')[2].rstrip('_')}`"
+    return kind if shape is None else f"{kind} {shape_text(shape)}"
+
+
 def write_recipe(
     pairs: PairSet, path: str | PathLike[str], *, weights: Sequence[float] | None = None
 ) -> None:
@@ -205,17 +251,12 @@ def write_recipe(
 def _argument_errors(pairs: object, path: object, weights: object) -> Iterator[Diagnostic]:
     if not isinstance(pairs, PairSet):
         yield bad_argument("pairs", pairs, "a PairSet, as `suggest_pairs` gives", _WRITE)
-    elif weights is None:
-        expected, call = "a number of 0 or more", "dataclasses.replace(pair, weight=1)"
-        for index, pair in enumerate(pairs):
-            if not _is_weight(pair.weight):
-                yield bad_argument(f"pairs[{index}].weight", pair.weight, expected, call)
     else:
-        is_list = isinstance(weights, Sequence)
-        given = tuple(cast("Sequence[object]", weights)) if is_list else ()
-        if len(given) != len(pairs) or not all(map(_is_weight, given)):
+        given: object = [pair.weight for pair in pairs] if weights is None else weights
+        numbers = cast("Sequence[object]", given) if isinstance(given, Sequence) else ()
+        if len(numbers) != len(pairs) or not all(map(_is_weight, numbers)):
             expected = f"a list of {counted(len(pairs), 'weight')}, each a number of 0 or more"
-            yield bad_argument("weights", weights, expected, f"weights=[1.0] * {len(pairs)}")
+            yield bad_argument("weights", given, expected, f"weights=[1.0] * {len(pairs)}")
     if not isinstance(path, str | PathLike):
         yield bad_argument("path", path, "the path of a file", _WRITE)
 
@@ -228,62 +269,49 @@ def recipe_text(pairs: PairSet, *, weights: Sequence[float] | None = None) -> st
     """Return pairs as TOML, the same text for the same pairs and weights."""
     import tomli_w
 
-    marks = Both(fingerprints(pairs.teacher), fingerprints(pairs.student))
-    weighted: Iterable[Pair] = pairs
-    if weights is not None:
-        weighted = (
-            replace(pair, weight=weight) for pair, weight in zip(pairs, weights, strict=True)
-        )
-    document = _Document(
-        schema=_SCHEMA,
-        graphtool=version(),
-        teacher=_program_record(pairs.teacher, marks.teacher),
-        student=_program_record(pairs.student, marks.student),
-        pairs=tuple(
-            _Pair(
-                rank=pair.rank,
-                kind=pair.kind,
-                loss=pair.loss,
-                weight=float(pair.weight),
-                adapter=pair.adapter,
-                relation=pair.relation,
-                score=float(pair.score),
-                why=pair.why,
-                warnings=pair.warnings,
-                teacher=_end_record(pair.teacher, marks.teacher),
-                student=_end_record(pair.student, marks.student),
-            )
-            for pair in weighted
-        ),
+    graphs = Both(pairs.teacher, pairs.student)
+    weights = [pair.weight for pair in pairs] if weights is None else weights
+    document = {
+        "schema": _SCHEMA,
+        "graphtool": version(),
+        "teacher": _program_table(graphs.teacher),
+        "student": _program_table(graphs.student),
+        "pairs": [
+            _pair_table(pair, weight, graphs) for pair, weight in zip(pairs, weights, strict=True)
+        ],
+    }
+    text = _NUMBERS.sub(
+        lambda array: str([*map(int, re.findall(r"-?\d+", array[0]))]), tomli_w.dumps(document)
     )
-    text = tomli_w.dumps(_without_none(msgspec.to_builtins(document)))
-    lines = _NUMBERS.sub(_on_one_line, text).split("\n")
-    return _HEADER + "\n".join(_ESCAPE.sub(_toml_escape, escaped_code(line)) for line in lines)
+    lines = (_ESCAPE.sub(_toml_escape, escaped_code(line)) for line in text.split("\n"))
+    return _HEADER + "\n".join(lines)
 
 
-def _program_record(graph: Graph, marks: Mapping[str, Fingerprint]) -> _Program:
+def _program_table(graph: Graph) -> _Toml:
     feeds = [graph.values[name] for name in graph.feeds]
-    return _Program(
+    return {
         # The folder is of no use on another machine.
-        source=re.split(r"[/\\]", graph.source)[-1],
-        kind=graph.kind,
-        fingerprint=program_fingerprint(graph, marks),
-        feeds=tuple(_Feed(feed.name, feed.shape) for feed in feeds if feed.shape is not None),
-    )
+        "source": re.split(r"[/\\]", graph.source)[-1],
+        "kind": graph.kind.value,
+        "fingerprint": program_fingerprint(graph),
+        "feeds": [
+            {"name": feed.name, "shape": feed.shape} for feed in feeds if feed.shape is not None
+        ],
+    }
 
 
-def _end_record(end: End, marks: Mapping[str, Fingerprint]) -> _End:
-    return _End(**asdict(end), fingerprint=fingerprint_text(marks[end.name], end.name))
+def _pair_table(pair: Pair, weight: float, graphs: Both[Graph]) -> _Toml:
+    fields = msgspec.to_builtins(replace(pair, weight=float(weight), score=float(pair.score)))
+    for role, graph in (("teacher", graphs.teacher), ("student", graphs.student)):
+        name = fields[role]["name"]
+        mark = fingerprint_text(fingerprints(graph)[name], name)
+        fields[role] = _without_none({**fields[role], "fingerprint": mark})
+    return _without_none({key: fields[key] for key in _Pair.__struct_fields__})
 
 
-def _without_none(data: _Toml) -> _Toml:
+def _without_none(table: _Toml) -> _Toml:
     """Leave out None, which TOML cannot write."""
-    if isinstance(data, dict):
-        table = cast("dict[str, _Toml]", data)
-        return {key: _without_none(value) for key, value in table.items() if value is not None}
-    if isinstance(data, list | tuple):
-        return [_without_none(item) for item in cast("Sequence[_Toml]", data)]
-    return data
+    return {key: value for key, value in table.items() if value is not None}
 
 
 def _toml_escape(escape: re.Match[str]) -> str:
@@ -291,10 +319,6 @@ def _toml_escape(escape: re.Match[str]) -> str:
     if escape["lone"]:
         return chr(int(escape["lone"], 16))
     return f"\\u00{escape['byte']}" if escape["byte"] else escape[0]
-
-
-def _on_one_line(array: re.Match[str]) -> str:
-    return f"[{', '.join(array['items'].replace(',', ' ').split())}]"
 
 
 def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: Source) -> Recipe:
@@ -305,25 +329,26 @@ def read_recipe(path_or_text: str | PathLike[str], *, teacher: Source, student: 
     """
     document = _parse(load_text(path_or_text))
     graphs = Both(teacher, student).map(read_without_teachers)
-    teacher_lookup = _Lookup("teacher", graphs.teacher, document.teacher)
-    lookups = Both(teacher_lookup, _Lookup("student", graphs.student, document.student))
-    diagnostics = [found for lookup in lookups for found in lookup.program_diagnostics()]
+    diagnostics: list[Diagnostic] = []
+    lookups = Both(
+        _Lookup("teacher", graphs.teacher, document.teacher, diagnostics),
+        _Lookup("student", graphs.student, document.student, diagnostics),
+    )
     pairs: list[Pair] = []
-    first: dict[tuple[str, str, str], int] = {}
-    duplicates: list[Diagnostic] = []
+    first: dict[tuple[str, str, str], str] = {}
     for index, record in enumerate(document.pairs):
+        place = f"pairs[{index}]"
         pair = _find_pair(record, index, lookups, diagnostics)
         if pair is not None:
             pairs.append(pair)
             # Several losses on one pair are fine.
             key = (pair.teacher.name, pair.student.name, pair.loss)
-            if first.setdefault(key, index) != index:
-                places = f"pairs[{first[key]}]", f"pairs[{index}]"
-                duplicates.append(problems.duplicate_pair(*places, *key[:2]))
+            if first.setdefault(key, place) != place:
+                diagnostics.append(problems.duplicate_pair(first[key], place, *key[:2]))
     if not document.pairs:
         where = problems.both_places(*graphs)
         diagnostics.append(problems.no_pairs("the recipe has no pairs", where=where))
-    return checked_recipe(pairs, graphs, (*diagnostics, *duplicates), document.graphtool)
+    return checked_recipe(pairs, graphs, diagnostics, document.graphtool)
 
 
 def checked_recipe(
@@ -350,16 +375,8 @@ def is_of_other_program(found: Diagnostic) -> bool:
     return found.code == "GT317" and found.where[0].role == "recipe"
 
 
-def _unreadable(reason: str) -> Diagnostic:
-    return problems.bad_recipe(f"the recipe cannot be read: {reason}")
-
-
-def load_text(
-    path_or_text: object, *, unreadable: Callable[[str], Diagnostic] = _unreadable
-) -> str:
+def load_text(path_or_text: object) -> str:
     """Return the text of a file; a string of several lines is the text itself.
-
-    `unreadable` makes the Diagnostic of a file that is not text, or too large.
 
     Raises PairError: GT310. Raises ReadError: GT010. Raises UsageError: GT248.
     """
@@ -369,20 +386,21 @@ def load_text(
     given = fspath(cast("str | PathLike[str]", path_or_text))
     if isinstance(path_or_text, str) and "\n" in given:
         return given.removeprefix(_BOM)
+    fix = problems.WRITE
     try:
         check_not_special(Path(given))
         with Path(given).open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise PairError(unreadable(f"it has more than {_MOST_BYTES:,} bytes"))
-        # As `write_text` encodes it: names may hold lone surrogates.
-        return data.decode("utf-8", "surrogatepass").removeprefix(_BOM)
+        if len(data) <= _MOST_BYTES:
+            # As `write_text` encodes it: names may hold lone surrogates.
+            return data.decode("utf-8", "surrogatepass").removeprefix(_BOM)
+        reason = f"it has more than {_MOST_BYTES:,} bytes"
     except UnicodeDecodeError as error:
-        raise PairError(unreadable(f"it is not UTF-8: {error.reason}")) from None
+        reason = f"it is not UTF-8: {error.reason}"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        message = f"`{given}` cannot be read: {reason}"
-        raise PairError(problems.bad_recipe(message, help=ls_command(given))) from None
+        fix = ls_command(given)
+    raise PairError(problems.bad_recipe(f"`{given}` cannot be read: {reason}", help=fix))
 
 
 def _parse(text: str) -> _Document:
@@ -393,14 +411,13 @@ def _parse(text: str) -> _Document:
     table = _toml(text)
     schema = table.get("schema")
     if type(schema) is not int or schema != _SCHEMA:
-        is_number = type(schema) is int and schema.bit_length() < 64
-        kind = f"the `schema` {schema}" if is_number else "a `schema` of another kind"
-        has = "no `schema`" if schema is None else kind
-        fix = UPGRADE if is_number and cast("int", schema) > _SCHEMA else f"schema = {_SCHEMA}"
+        is_newer = type(schema) is int and schema > _SCHEMA
+        fix = UPGRADE if is_newer else f"schema = {_SCHEMA}" if table else problems.WRITE
+        has = "no `schema`" if schema is None else "a `schema` of another kind"
+        if type(schema) is int and schema.bit_length() < 64:
+            has = f"the `schema` {schema}"
         message = f"the recipe has {has}; this graphtool reads {_SCHEMA}"
-        raise PairError(
-            problems.bad_recipe(message, help=fix) if table else problems.bad_recipe(message)
-        )
+        raise PairError(problems.bad_recipe(message, help=fix))
     errors: list[Diagnostic] = []
     pairs: _Toml = table.get("pairs", [])
     # Each pair on its own, to report what is wrong with any.
@@ -415,25 +432,21 @@ def _parse(text: str) -> _Document:
             continue
         records.append(record)
         if record.loss not in losses:
-            place, loss = f"pairs[{index}].loss", record.loss[:_LONGEST_REASON]
-            errors.append(problems.unknown_loss(place, loss, losses))
+            errors.append(problems.unknown_loss(f"pairs[{index}].loss", record.loss, losses))
     if errors or document is None:
         raise PairError(*errors)
     return msgspec.structs.replace(document, pairs=tuple(records))
 
 
 def _toml(text: str) -> Mapping[str, _Toml]:
-    has_long_strings = any(quotes in text for quotes in _LONG_QUOTES)
+    has_long_strings = '"""' in text or "'''" in text
     bare = text if has_long_strings else _STRINGS.sub("", text)
-    for number, line in enumerate(bare.split("\n"), 1):
-        if line.count(".") > _MOST_PARTS:
-            reason = f"a key in line {number} has more than {_MOST_PARTS} parts"
-            raise PairError(problems.bad_recipe(f"the recipe is not valid TOML: {reason}"))
     try:
+        if any(line.count(".") > _MOST_PARTS for line in bare.split("\n")):
+            raise ValueError(f"a key has more than {_MOST_PARTS} parts")
         return msgspec.toml.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        reason = str(error)[:_LONGEST_REASON]
-        raise PairError(problems.bad_recipe(f"the recipe is not valid TOML: {reason}")) from None
+        raise PairError(problems.bad_recipe(f"the recipe is not valid TOML: {error}")) from None
 
 
 def _converted(table: _Toml, type: type[_T], place: str, errors: list[Diagnostic]) -> _T | None:
@@ -444,7 +457,7 @@ def _converted(table: _Toml, type: type[_T], place: str, errors: list[Diagnostic
         reason = str(error)
     match = _PLACE.search(reason)
     where = f"{place}{match['path'] if match else ''}".lstrip(".") or "the recipe"
-    reason = _PLACE.sub("", reason)[:_LONGEST_REASON].replace("`object`", "a table")
+    reason = _PLACE.sub("", reason).replace("`object`", "a table")
     errors.append(problems.bad_recipe(f"`{where}`: {reason}", help="graphtool explain GT310"))
     return None
 
@@ -454,165 +467,112 @@ def _find_pair(
 ) -> Pair | None:
     """Find both ends of a pair; None where one is missing."""
     place = f"pairs[{index}]"
-    teacher = lookups.teacher.locate(record.teacher, place)
-    student = lookups.student.locate(record.student, place)
-    if teacher.end is None or student.end is None:
-        diagnostics.extend((*teacher.diagnostics, *student.diagnostics))
+    teacher = lookups.teacher.find(record.teacher, place)
+    student = lookups.student.find(record.student, place)
+    if teacher is None or student is None:
         return None
-    pair = Pair(
-        rank=index + 1 if record.rank is None else record.rank,
-        score=record.score,
-        kind=record.kind,
-        teacher=teacher.end,
-        student=student.end,
-        relation=record.relation,
-        adapter=record.adapter,
-        loss=record.loss,
-        weight=record.weight,
-        why=record.why,
-        warnings=record.warnings,
-    )
+    rank = index + 1 if record.rank is None else record.rank
+    fields = msgspec.structs.asdict(record)
+    fields.update(rank=rank, teacher=teacher, student=student)
+    pair = Pair(**fields)
+    edited = [
+        (lookup, end)
+        for lookup, end in zip(lookups, (record.teacher, record.student), strict=True)
+        if end.is_edited
+    ]
+    if not edited:
+        return pair
+    # Compare the Values that the pair names now; its kind, loss and weight stay.
+    comparison = Scorer(*(analyse(lookup.graph) for lookup in lookups))
+    candidate = Candidate(pair.kind, teacher.name, student.name, why=())
+    compared = pair_of(pair.rank, candidate, comparison)
+    adapter = adapter_for(compared, pair.loss)
     notes: tuple[str, ...] = ()
-    if teacher.is_edited or student.is_edited:
-        # Compare the Values that the pair names now; its kind, loss and weight stay.
-        comparison = Scorer(*(analyse(lookup.graph) for lookup in lookups))
-        candidate = Candidate(pair.kind, pair.teacher.name, pair.student.name, why=())
-        compared = pair_of(pair.rank, candidate, comparison)
-        adapter = adapter_for(compared, pair.loss)
-        pair = replace(
-            compared, loss=pair.loss, weight=pair.weight, adapter=adapter, alternatives=()
-        )
-        if adapter != record.adapter:
-            before, now = (f"`{one}`" if one else "no adapter" for one in (record.adapter, adapter))
-            notes = (f"the file has {before}; the two need {now} now",)
-    for located in (teacher, student):
-        added = notes if located.is_edited else ()
-        diagnostics += [replace(x, notes=(*x.notes, *added)) for x in located.diagnostics]
-    return pair
-
-
-@dataclass(frozen=True, slots=True)
-class _Located:
-    """The Value that the end of a pair means now, None where it is missing, and diagnostics.
-
-    `is_edited` is True where the name was edited: the pair was written for another Value.
-    """
-
-    end: End | None
-    diagnostics: tuple[Diagnostic, ...] = ()
-    is_edited: bool = False
+    if adapter != record.adapter:
+        before, now = (f"`{one}`" if one else "no adapter" for one in (record.adapter, adapter))
+        notes = (f"the file has {before}; the two need {now} now",)
+    for lookup, end in edited:
+        message = f"`{place}.{lookup.role}`: the name was edited to `{end.name}`, which is used"
+        where = Where(role=lookup.role, program=lookup.graph.source, value=end.name)
+        diagnostics.append(problems.moved_value(message, [where], notes=notes))
+    return replace(compared, loss=pair.loss, weight=pair.weight, adapter=adapter, alternatives=())
 
 
 class _Lookup:
     """Finds the Values of a recipe in a Graph, which may be of another program by now."""
 
-    def __init__(self, role: str, graph: Graph, record: _Program) -> None:
-        self.role, self.graph, self._record = role, graph, record
+    def __init__(
+        self, role: str, graph: Graph, record: _Program, diagnostics: list[Diagnostic]
+    ) -> None:
+        self.role, self.graph, self.record = role, graph, record
+        self._diagnostics = diagnostics
         self._marks = fingerprints(graph)
         self._names: dict[tuple[str, str], list[str]] = {}
         for name, mark in self._marks.items():
             self._names.setdefault((mark.kind, mark.ancestors), []).append(name)
+        # Translating a legacy program to PIR changes the fingerprint of the whole.
+        has_aliases = any(value.aliases for value in graph.values.values())
+        is_translated = has_aliases and record.source == PurePath(graph.source).name
+        if not is_translated and record.fingerprint not in (None, program_fingerprint(graph)):
+            places = (
+                Where(role="recipe", program=record.source or None),
+                Where(role=role, program=graph.source),
+            )
+            message = f"the {role} is not the program that the recipe was made from"
+            diagnostics.append(problems.moved_value(message, places))
 
     @cached_property
     def _same_sizes(self) -> bool:
         """Whether feeds may have the recorded sizes; they are matched by name, then position."""
-        feeds = self.graph.feeds
-        for index, feed in enumerate(self._record.feeds):
-            now = self.graph.values.get(feed.name)
-            if now is None and index < len(feeds):
-                now = self.graph.values[feeds[index]]
-            if now is not None and not shapes_agree(feed.shape, now.shape):
-                return False
-        return True
+        values = self.graph.values
+        feeds = zip(self.record.feeds, self.graph.feeds, strict=False)
+        return all(
+            shapes_agree(feed.shape, values.get(feed.name, values[name]).shape)
+            for feed, name in feeds
+        )
 
-    def program_diagnostics(self) -> Iterator[Diagnostic]:
-        """Report a program other than that of the recipe."""
-        recorded = self._record.fingerprint
-        # Translating a legacy program to PIR changes the fingerprint of the whole.
-        has_aliases = any(value.aliases for value in self.graph.values.values())
-        is_translated = has_aliases and self._record.source == PurePath(self.graph.source).name
-        if recorded is None or is_translated:
-            return
-        if recorded != program_fingerprint(self.graph, self._marks):
-            yield problems.moved_value(
-                f"the {self.role} is not the program that the recipe was made from",
-                (
-                    Where(role="recipe", program=self._record.source or None),
-                    Where(role=self.role, program=self.graph.source),
-                ),
-            )
-
-    def locate(self, end: _End, place: str) -> _Located:
+    def find(self, end: _End, place: str) -> End | None:
         """Find an end by its fingerprint, or by its name, which may be any selector.
 
         The name alone decides where there is no fingerprint, or where the name was edited since.
         """
-        mark = split_fingerprint(end.fingerprint or "")[0]
+        mark, _ = parse_fingerprint(end.fingerprint or "")
         if mark is None or end.is_edited:
             try:
-                name = find(self.graph, end.name).name
+                named = find(self.graph, end.name)
             except ReadError as error:
-                return _Located(None, error.report.diagnostics)
-            if mark is None:
-                return _Located(self._end(name, end.layer))
-            edited = problems.moved_value(
-                f"`{place}.{self.role}`: the name was edited to `{end.name}`, which is used",
-                [Where(role=self.role, program=self.graph.source, value=end.name)],
-            )
-            # The other keys describe the Value that was named before.
-            return _Located(self._end(name, None), (edited,), is_edited=True)
+                self._diagnostics += error.report
+                return None
+            # The other keys of an edited end describe the Value that was named before.
+            return self._end(named, end.layer if mark is None else None)
         names = self._names.get((mark.kind, mark.ancestors), [])
         if self._same_sizes:
-            names = [name for name in names if self._marks[name].has_shape_of(mark)]
-        names = self._narrow_down(end, names)
-        if len(names) != 1:
-            return _Located(None, (self._stale(end, place, names),))
-        value = self.graph.values[names[0]]
-        found = self._end(value.name, end.layer)
-        if end.name in (value.name, *value.aliases):
-            return _Located(found)
-        moved = problems.moved_value(
-            f"`{place}.{self.role}`: `{end.name}` is `{value.name}` in this program",
-            [Where(role=self.role, program=self.graph.source, value=value.name, shape=value.shape)],
-        )
-        return _Located(found, (moved,))
-
-    def _end(self, name: str, layer: str | None) -> End:
-        """Describe the Value as it is now, with the recorded attribute path if it has none."""
-        end = end_of(self.graph, self.graph.values[name])
-        return end if end.layer is not None else replace(end, layer=layer)
-
-    def _narrow_down(self, end: _End, names: list[str]) -> list[str]:
-        """Narrow down Values that compute the same: by module, name, attribute path, Operator."""
-        makers = {name: self.graph.producer(name) for name in names}
-        if end.module is not None:
-            modules = {name: maker.module if maker else None for name, maker in makers.items()}
-            names = [name for name in names if modules[name] == end.module] or names
-        names = [name for name in names if name == end.name] or names
-        if end.layer is not None:
-            names = [x for x in names if self.graph.values[x].layer == end.layer] or names
-        kinds = {name: kind_of(maker) if maker else None for name, maker in makers.items()}
+            names = [name for name in names if shapes_agree(self._marks[name].shape, mark.shape)]
+        # Of Values that compute the same: by module, name, attribute path and Operator.
         kind = None if end.op is None else kind_of_type(end.op)
-        return [name for name in names if kinds[name] == kind] or names
+        for fact, recorded in enumerate((end.module, end.name, end.layer, kind)):
+            if recorded is not None:
+                names = [name for name in names if self._facts(name)[fact] == recorded] or names
+        if len(names) != 1:
+            self._diagnostics.append(stale_recipe(self, end, place, names))
+            return None
+        value = self.graph.values[names[0]]
+        if end.name not in (value.name, *value.aliases):
+            message = f"`{place}.{self.role}`: `{end.name}` is `{value.name}` in this program"
+            where = Where(
+                role=self.role, program=self.graph.source, value=value.name, shape=value.shape
+            )
+            self._diagnostics.append(problems.moved_value(message, [where]))
+        return self._end(value, end.layer)
 
-    def _stale(self, end: _End, place: str, same: list[str]) -> Diagnostic:
-        now = self.graph.values.get(end.name)
-        maker = None if now is None else self.graph.producer(end.name)
-        return problems.stale_recipe(
-            f"{place}.{self.role}",
-            before=Where(
-                role=f"recipe's {self.role}",
-                program=self._record.source or None,
-                value=end.name,
-                shape=end.shape,
-            ),
-            type_before=end.op,
-            now=Where(
-                role=self.role,
-                program=self.graph.source,
-                value=None if now is None else now.name,
-                shape=None if now is None else now.shape,
-            ),
-            type_now=None if maker is None else maker.type,
-            same=same,
-        )
+    def _facts(self, name: str) -> tuple[str | None, ...]:
+        """Return a Value's module, name, attribute path, and the kind of its Operator."""
+        maker, layer = self.graph.producer(name), self.graph.values[name].layer
+        if maker is None:
+            return None, name, layer, None
+        return maker.module, name, layer, kind_of(maker)
+
+    def _end(self, value: Value, layer: str | None) -> End:
+        """Describe the Value as it is now, with the recorded attribute path if it has none."""
+        end = end_of(self.graph, value)
+        return end if end.layer is not None else replace(end, layer=layer)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib import import_module
 from inspect import getattr_static
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias, cast
 
@@ -21,7 +20,7 @@ from graphtool.selectors import nearest_names
 from graphtool.sources import problems
 from graphtool.sources.inputs import Input, parse_input, parse_spec
 from graphtool.sources.layers import Network, build_network, is_program, live_program_of
-from graphtool.sources.user_code import Attempt, error_notes
+from graphtool.sources.user_code import Attempt, error_notes, working_directory_first
 from graphtool.text import inspect_command, shell_command, shell_option, string_literal
 
 __all__ = ["build"]
@@ -51,24 +50,13 @@ def build(
         call = f'gt.read({string_literal(spec)}, inputs=["{problems.SAMPLE}"])'
         raise UsageError(bad_argument("inputs", inputs, "a list of strings", call))
     feeds = [parse_input(text) for text in inputs]
-    with _working_directory_first(), redirect_stdout(sys.stderr), warnings.catch_warnings():
+    with working_directory_first(), redirect_stdout(sys.stderr), warnings.catch_warnings():
         paddle = load_paddle()
         # Issued for each batch norm that is built in training mode.
         warnings.filterwarnings("ignore", message="When training, we now always track")
         with paddle.static.scope_guard(paddle.static.Scope() if scope is None else scope):
             target = _attribute(_imported(module), name, inputs)
             return _build(spec, target, feeds, train=train)
-
-
-@contextmanager
-def _working_directory_first() -> Generator[None]:
-    """Put the working directory first in `sys.path`."""
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _imported(name: str) -> ModuleType:

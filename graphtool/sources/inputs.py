@@ -16,7 +16,7 @@ from graphtool.backend.facts import converted_dtype
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.diagnostics import UsageError, listed
 from graphtool.dtypes import BY_NAME
-from graphtool.graph import UNKNOWN_DIM
+from graphtool.graph import UNKNOWN_DIM, shape_text
 from graphtool.sources import problems
 
 __all__ = ["Input", "as_inputs", "is_callable_spec", "matched_inputs", "parse_input", "parse_spec"]
@@ -43,8 +43,7 @@ class Input:
     exact: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        dims = ", ".join("?" if dim == UNKNOWN_DIM else str(dim) for dim in self.shape)
-        return f"{self.name or 'input'}: [{dims}] {self.dtype}"
+        return f"{self.name or 'input'}: {shape_text(self.shape)} {self.dtype}"
 
     @property
     def spelling(self) -> str:

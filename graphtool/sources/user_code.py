@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import re
 import signal
+import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import TIMEOUT_MAX, Event, Lock, Thread, current_thread, get_ident, main_thread
 from types import FrameType, TracebackType
 from typing import Any, TypeAlias
@@ -16,7 +18,7 @@ from graphtool.backend.errors import shortened_message
 from graphtool.diagnostics import GraphtoolError
 from graphtool.readers.graph_builder import user_line
 
-__all__ = ["TIMEOUT", "Attempt", "error_notes", "user_frames"]
+__all__ = ["TIMEOUT", "Attempt", "error_notes", "user_frames", "working_directory_first"]
 
 # A signal handler as `signal.signal` returns it: a function, or one of its constants.
 _Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
@@ -116,6 +118,17 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
 def error_notes(error: BaseException) -> tuple[str, ...]:
     """Return the error in brief, then the user's frames."""
     return (f"{type(error).__name__}: {shortened_message(str(error))}", *user_frames(error))
+
+
+@contextmanager
+def working_directory_first() -> Generator[None]:
+    """Put the working directory first in `sys.path`."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def user_frames(error: BaseException) -> tuple[str, ...]:

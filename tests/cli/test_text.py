@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from graphtool.cli._console import magnitude, percent, shape_text
+from graphtool.cli._console import magnitude, percent
 from graphtool.diagnostics import counted
+from graphtool.graph import shape_text
 
 
 def test_numbers_have_three_digits_and_a_letter() -> None:

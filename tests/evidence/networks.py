@@ -11,8 +11,8 @@ import paddle
 from paddle import nn
 
 from graphtool.diagnostics import Diagnostic, GraphtoolError
+from graphtool.evidence import Evidence
 from graphtool.evidence.cka import gather
-from graphtool.evidence.suggest import Evidence
 from graphtool.sources.layers import Network, from_layer
 from graphtool.structure import analyse
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import random
 import stat
 import subprocess
 import sys
@@ -14,18 +13,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F  # noqa: N812
+from tests.matching.rewrites.spelling import reordered
 
 from graphtool.backend.live import translate
 from graphtool.checks import check_pairs
 from graphtool.diagnostics import GraphtoolError, PairError, Severity, UsageError
 from graphtool.graph import Graph, Operator, Value
-from graphtool.loss_specs import named_losses
 from graphtool.matching import PairSet, suggest_pairs
-from graphtool.matching.fingerprint import Fingerprint, fingerprints, program_fingerprint
+from graphtool.matching.fingerprint import (
+    Fingerprint,
+    fingerprints,
+    parse_fingerprint,
+    program_fingerprint,
+)
 from graphtool.matching.recipe import read_recipe, recipe_text, write_recipe
 from graphtool.sources import read
 from tests import networks
-from tests.networks import built
+from tests.networks import Encoder, built
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -62,18 +66,6 @@ class Auxiliary(Net):
     def forward(self, x: Any) -> Any:
         F.relu(F.adaptive_avg_pool2d(F.relu(x), 1))
         return super().forward(x)
-
-
-class Encoder(paddle.nn.Layer):
-    def __init__(self, layers: int, heads: int = 4) -> None:
-        super().__init__()
-        self.project = paddle.nn.Linear(16, 32)
-        layer = paddle.nn.TransformerEncoderLayer(32, heads, 64)
-        self.encoder = paddle.nn.TransformerEncoder(layer, layers)
-        self.head = paddle.nn.Linear(32, 5)
-
-    def forward(self, x: Any) -> Any:
-        return self.head(self.encoder(self.project(x)).mean(1))
 
 
 def save(
@@ -159,48 +151,23 @@ def messages(error: pytest.ExceptionInfo[Any]) -> list[str]:
 @pytest.mark.pir
 def test_a_recipe_read_back_gives_the_same_pairs(pairs: PairSet) -> None:
     weights = [1.0, 0.5, 0.25, 2.0, *[1.0] * len(pairs)][: len(pairs)]
-    recipe = read_recipe(
-        recipe_text(pairs, weights=weights), teacher=pairs.teacher, student=pairs.student
-    )
+    text = recipe_text(pairs, weights=weights)
+    recipe = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
     weighted = zip(pairs, weights, strict=True)
     assert recipe.pairs.pairs == tuple(replace(one, weight=weight) for one, weight in weighted)
     assert recipe.weights == tuple(weights)
-    assert read_recipe(
-        recipe_text(recipe.pairs), teacher=pairs.teacher, student=pairs.student
-    ).weights == tuple(weights)
+    assert recipe_text(recipe.pairs) == text
     assert len(recipe.pairs.report) == 0
 
 
 @pytest.mark.pir
-def test_the_weights_of_a_form_are_written_and_read(pairs: PairSet, tmp_path: Path) -> None:
-    found = suggest_pairs(pairs.teacher, pairs.student, recipe="attention")
-    assert len(found) > 1
-    write_recipe(found, tmp_path / "pairs.toml")
-    recipe = read_recipe(tmp_path / "pairs.toml", teacher=pairs.teacher, student=pairs.student)
-    assert recipe.weights == (1000.0,) * len(found)
-    assert [(pair.loss, pair.weight) for pair in recipe.pairs] == [("attention", 1000.0)] * len(
-        found
-    )
-    assert recipe_text(recipe.pairs) == recipe_text(found)
-
-
-@pytest.mark.pir
-def test_a_recipe_is_the_same_text_every_time(pairs: PairSet) -> None:
+def test_a_recipe_holds_file_names_and_no_paths_and_a_shape_on_one_line(
+    folder: Path, pairs: PairSet
+) -> None:
     text = recipe_text(pairs)
-    again = read_recipe(text, teacher=pairs.teacher, student=pairs.student)
-    assert recipe_text(again.pairs) == text
-
-
-@pytest.mark.pir
-def test_a_recipe_holds_file_names_and_no_paths(folder: Path, pairs: PairSet) -> None:
-    text = recipe_text(pairs)
+    assert "\nshape = [-1, 3, 32, 32]\n" in text
     assert 'source = "teacher.json"' in text
     assert str(folder) not in text
-
-
-@pytest.mark.pir
-def test_shapes_stand_on_one_line(pairs: PairSet) -> None:
-    assert "\nshape = [-1, 3, 32, 32]\n" in recipe_text(pairs)
 
 
 @pytest.mark.pir
@@ -273,14 +240,6 @@ def test_pruning_renumbers_names_and_the_values_are_found(folder: Path, student:
 
 
 @pytest.mark.pir
-def test_names_that_changed_places_are_told_apart(pairs: PairSet) -> None:
-    swapped = renamed(pairs.student, {"relu_1": "relu_2", "relu_2": "relu_1"})
-    marks, old = fingerprints(swapped), fingerprints(pairs.student)
-    assert marks["relu_1"] == old["relu_2"]
-    assert marks["relu_1"] != old["relu_1"]
-
-
-@pytest.mark.pir
 def test_a_changed_network_is_stale_with_all_its_ends_named(folder: Path, pairs: PairSet) -> None:
     wider = save(folder / "wider.json", lambda: Net(12))
     with pytest.raises(PairError) as error:
@@ -295,14 +254,6 @@ def test_a_changed_network_is_stale_with_all_its_ends_named(folder: Path, pairs:
     )
     assert [place.shape for place in found.where] == [(-1, 16, 8, 8), (-1, 24, 8, 8)]
     assert found.where[0].program == "student.json"
-
-
-@pytest.mark.pir
-def test_both_sides_of_a_stale_recipe_are_told_at_once(folder: Path, pairs: PairSet) -> None:
-    other = save(folder / "other.json", lambda: Net(12))
-    with pytest.raises(PairError) as error:
-        read_recipe(recipe_text(pairs), teacher=other, student=other)
-    assert codes(error) == ["GT317"] * 2 + ["GT316"] * (2 * len(pairs))
 
 
 @pytest.mark.pir
@@ -368,8 +319,8 @@ student = { name = "relu_1" }
         ),
         (GOOD.replace('"relu_1"', "7", 1), "GT310", "`pairs[0].teacher.name`: Expected `str`"),
         (GOOD + "wait = 1\n", "GT310", "`pairs[0]`: Object contains unknown field `wait`"),
-        (GOOD + "weight = nan\n", "GT310", "`pairs[0]`: `weight` is nan; wanted"),
-        (GOOD + "weight = -1\n", "GT310", "`pairs[0]`: `weight` is -1.0; wanted"),
+        (GOOD + "weight = nan\n", "GT310", "`pairs[0].weight`: Expected `float` >= 0.0"),
+        (GOOD + "weight = -1\n", "GT310", "`pairs[0].weight`: Expected `float` >= 0.0"),
         (GOOD + "weight = true\n", "GT310", "`pairs[0].weight`: Expected `float`, got `bool`"),
         (
             GOOD.replace("}", ', fingerprint = "x" }'),
@@ -476,16 +427,6 @@ def test_a_byte_order_mark_is_skipped(pairs: PairSet, tmp_path: Path) -> None:
 
 
 @pytest.mark.pir
-def test_a_name_that_was_edited_to_none_lists_the_nearest(pairs: PairSet) -> None:
-    name = pairs.pairs[0].teacher.name
-    text = recipe_text(pairs).replace(f'name = "{name}"', f'name = "{name}_"', 1)
-    with pytest.raises(PairError) as error:
-        read_recipe(text, teacher=pairs.teacher, student=pairs.student)
-    assert codes(error) == ["GT101"]
-    assert f"`{name}`" in error.value.report.diagnostics[0].notes[0]
-
-
-@pytest.mark.pir
 def test_networks_are_given_as_whatever_can_be_read(folder: Path, pairs: PairSet) -> None:
     text = recipe_text(pairs)
     recipe = read_recipe(
@@ -508,7 +449,7 @@ def test_what_is_no_recipe_no_pairs_and_no_weights_is_told(pairs: PairSet, tmp_p
         with pytest.raises(UsageError, match=r"GT248.*`weights`"):
             write_recipe(pairs, tmp_path / "pairs.toml", weights=weights)
     weighing = replace(pairs, pairs=(pairs.pairs[0], replace(pairs.pairs[1], weight=-1.0)))
-    with pytest.raises(UsageError, match=r"GT248.*`pairs\[1\].weight` is `-1.0`"):
+    with pytest.raises(UsageError, match=r"GT248.*`weights` is `\[1.0, -1.0\]`"):
         write_recipe(weighing, tmp_path / "pairs.toml")
     assert list(tmp_path.iterdir()) == []
 
@@ -530,24 +471,15 @@ def test_one_pair_may_have_two_losses(pairs: PairSet) -> None:
 
 
 @pytest.mark.pir
-def test_every_loss_that_is_suggested_can_be_read(pairs: PairSet) -> None:
-    assert {pair.loss for pair in pairs} <= named_losses().keys()
-
-
-@pytest.mark.pir
-def test_a_missing_recipe_file_is_told(pairs: PairSet, tmp_path: Path) -> None:
-    with pytest.raises(PairError) as error:
-        read_recipe(tmp_path / "none.toml", teacher=pairs.teacher, student=pairs.student)
-    assert codes(error) == ["GT310"]
-    assert error.value.report.errors[0].help == f"ls {tmp_path}"
-
-
-@pytest.mark.pir
-def test_a_recipe_file_of_random_bytes_is_told(pairs: PairSet, tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_holds_random_bytes_is_refused(
+    pairs: PairSet, tmp_path: Path
+) -> None:
     (tmp_path / "bytes.toml").write_bytes(bytes(range(256)))
-    with pytest.raises(PairError) as error:
-        read_recipe(tmp_path / "bytes.toml", teacher=pairs.teacher, student=pairs.student)
-    assert codes(error) == ["GT310"]
+    for name, fix in (("none.toml", f"ls {tmp_path}"), ("bytes.toml", None)):
+        with pytest.raises(PairError) as error:
+            read_recipe(tmp_path / name, teacher=pairs.teacher, student=pairs.student)
+        assert codes(error) == ["GT310"]
+        assert fix in (None, error.value.report.errors[0].help)
 
 
 HOSTILE = st.text(
@@ -587,18 +519,6 @@ def test_what_cannot_be_seen_is_written_by_its_number(pairs: PairSet) -> None:
 
 
 @pytest.mark.pir
-@pytest.mark.slow
-def test_a_name_of_100_kilobytes_is_read_back(pairs: PairSet) -> None:
-    pair = pairs.pairs[0]
-    long = '"]\n[pairs]\n' * 10_000
-    teacher = renamed(pairs.teacher, {pair.teacher.name: long})
-    end = replace(pair.teacher, name=long)
-    hostile = replace(pairs, teacher=teacher, pairs=(replace(pair, teacher=end),))
-    recipe = read_recipe(recipe_text(hostile), teacher=teacher, student=pairs.student)
-    assert recipe.pairs.pairs == hostile.pairs
-
-
-@pytest.mark.pir
 def test_a_recipe_replaces_a_file_whole_and_leaves_nothing_beside_it(
     pairs: PairSet, tmp_path: Path
 ) -> None:
@@ -619,19 +539,12 @@ def test_an_unwritable_path_is_told_and_nothing_is_written(pairs: PairSet, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.pir
-@pytest.mark.skipif(os.name != "posix", reason="needs a device file")
-def test_a_device_is_written_to_and_not_replaced(pairs: PairSet) -> None:
-    write_recipe(pairs, os.devnull)
-    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
-
-
 @pytest.mark.slow
 def test_fingerprints_are_the_same_in_every_process(teacher: Graph) -> None:
     script = (
         "import sys; from graphtool.sources import read;"
-        "from graphtool.matching.fingerprint import fingerprints, program_fingerprint;"
-        "g = read(sys.argv[1]); print(program_fingerprint(g, fingerprints(g)))"
+        "from graphtool.matching.fingerprint import program_fingerprint;"
+        "g = read(sys.argv[1]); print(program_fingerprint(g))"
     )
     printed = subprocess.run(
         [sys.executable, "-c", script, teacher.source],
@@ -640,26 +553,12 @@ def test_fingerprints_are_the_same_in_every_process(teacher: Graph) -> None:
         check=True,
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )
-    assert printed.stdout.strip() == program_fingerprint(teacher, fingerprints(teacher))
-
-
-def shuffled(graph: Graph, seed: int) -> Graph:
-    """Put the Operators into another order in which each still comes after what it reads."""
-    chance, made, order = random.Random(seed), set[str](), list[str]()
-    waiting = list(graph.blocks[""].operators)
-    while waiting:
-        ready = [x for x in waiting if made.issuperset(filter(None, graph.operators[x].operands))]
-        chosen = chance.choice(ready)
-        waiting.remove(chosen)
-        order.append(chosen)
-        made.update(graph.operators[chosen].results)
-    top = replace(graph.blocks[""], operators=tuple(order))
-    return replace(graph, blocks={"": top}, operators={x: graph.operators[x] for x in order})
+    assert printed.stdout.strip() == program_fingerprint(teacher)
 
 
 @pytest.mark.pir
 def test_fingerprints_do_not_depend_on_the_order_of_independent_operators(teacher: Graph) -> None:
-    other = shuffled(teacher, 3)
+    other = reordered(teacher, 3).graph
     assert other.blocks[""].operators != teacher.blocks[""].operators
     assert fingerprints(other) == fingerprints(teacher)
 
@@ -721,7 +620,7 @@ def test_a_value_of_the_same_type_and_shape_is_said_to_be_computed_from_somethin
 
 @pytest.mark.parametrize("text", ["", "relu", "relu:7x7:12", "relu:7xx7:0123456789abcdef"])
 def test_a_text_that_is_no_fingerprint_parses_to_none(text: str) -> None:
-    assert Fingerprint.parse(text) is None
+    assert parse_fingerprint(text) == (None, "")
 
 
 @given(
@@ -734,7 +633,7 @@ def test_a_text_that_is_no_fingerprint_parses_to_none(text: str) -> None:
 )
 @pytest.mark.slow
 def test_a_fingerprint_is_read_from_its_own_text(mark: Fingerprint) -> None:
-    assert Fingerprint.parse(str(mark)) == mark
+    assert parse_fingerprint(str(mark)) == (mark, "")
 
 
 @pytest.mark.slow

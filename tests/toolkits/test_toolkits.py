@@ -9,8 +9,7 @@ import os
 
 import pytest
 
-from tests.toolkits.__main__ import bad, distilled, examined, summary
-from tests.toolkits.farm import Facts
+from tests.toolkits.__main__ import is_wrong, verdicts
 from tests.toolkits.networks import FOLDER, PACKAGES, TABLE, installed
 
 pytestmark = [
@@ -21,24 +20,15 @@ pytestmark = [
 ]
 
 
-def _wrong(found: dict[str, dict[str, Facts]]) -> list[str]:
-    return [
-        f"{name}: {summary(facts)}"
-        for results in found.values()
-        for name, facts in results.items()
-        if bad(facts)
-    ]
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_network_is_built_with_equal_weights_and_numbers_or_refused(package: str) -> None:
-    found = examined([package], jobs=os.cpu_count() or 1)
-    built = [facts for facts in found[package].values() if "to_static" not in facts]
-    assert len(built) >= TABLE[package]["built"]
-    assert _wrong(found) == []
+    found = dict(verdicts(package, jobs=os.cpu_count() or 1))
+    assert sum("to_static" not in one for one in found.values()) >= TABLE[package]["built"]
+    assert {name: one for name, one in found.items() if is_wrong(one)} == {}
 
 
 def test_twelve_pairs_go_the_whole_way_to_an_export() -> None:
-    found = distilled(PACKAGES, jobs=os.cpu_count() or 1)
-    assert sum(map(len, found.values())) == 12
-    assert _wrong(found) == []
+    jobs = os.cpu_count() or 1
+    found = [pair for package in PACKAGES for pair in verdicts(package, pairs=True, jobs=jobs)]
+    assert len(found) == 12
+    assert [pair for pair in found if is_wrong(pair[1])] == []
