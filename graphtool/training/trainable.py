@@ -281,13 +281,12 @@ class _TrainingPlan:
 
 def _plan(graph: Graph) -> _TrainingPlan:
     # Legacy Graphs have a Value for each write; parameters go by the Variables that hold them.
-    is_pir = graph.kind is ProgramKind.PIR
     statistics = frozenset(
-        name if is_pir else variable_of(name, graph)
+        variable_of(name, graph)
         for operator in graph.operators.values()
         for name in statistics_of(operator)
     )
-    read_names = {name if is_pir else variable_of(name, graph) for name in graph.consumers}
+    read_names = {variable_of(name, graph) for name in graph.consumers}
     candidates = {
         name: value
         for name, value in persistable_values(graph).items()
