@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from os import PathLike, fsencode, fspath
+from pathlib import Path
 from reprlib import Repr
+from typing import cast
 
-from graphtool.diagnostics import Diagnostic, rule
+from graphtool.diagnostics import Diagnostic, UsageError, rule
 
-__all__ = ["bad_argument", "short_repr"]
+__all__ = ["bad_argument", "path_of", "short_repr"]
 
 _MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
 
@@ -36,6 +40,22 @@ def bad_argument(name: str, value: object, expected: str, call: str = _MERGE) ->
     are drawn, so its only level is `op`.
     """
     return Diagnostic(message=f"`{name}` is `{short_repr(value)}`; wanted {expected}", help=call)
+
+
+def path_of(path: object, call: str, argument: str = "path") -> Path:
+    """Return the path that an argument of a call is.
+
+    Raises UsageError: GT248 for anything that the operating system takes for no path.
+    """
+    given: object = path
+    if isinstance(path, PathLike):
+        given = fspath(cast("PathLike[str]", path))
+    if isinstance(given, str) and given and "\0" not in given:
+        # A lone surrogate has no encoding.
+        with suppress(UnicodeEncodeError):
+            fsencode(given)
+            return Path(given)
+    raise UsageError(bad_argument(argument, cast("object", path), "a path", call))
 
 
 class _ShortRepr(Repr):

@@ -201,7 +201,7 @@ def _free_names(name: str) -> tuple[str, str]:
     programs = static.default_main_program(), static.default_startup_program()
     taken = frozenset(used for program in programs for used in _names(program))
     merged = merged_of(programs[0])
-    scopes = [static.global_scope(), *([merged.scopes.student] if merged else ())]
+    scopes = [static.global_scope(), *([merged.scope] if merged else ())]
     stems = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
     candidates = ((f"{one}.w", f"{one}.b") for one in stems)
     return next(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -45,7 +45,6 @@ from graphtool.graph import (
     variable_of,
 )
 from graphtool.merging._partitioned_run import array_of, compute_values
-from graphtool.merging._teacher import WeightSource
 from graphtool.ops import PIR_FETCHES, fetched_value, written_operand
 from graphtool.selectors import find
 from graphtool.text import escaped_bounded, printed_name
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
-    "Unchecked",
     "Verification",
     "feed_names",
     "feeds_not_given",
@@ -127,27 +125,19 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Unchecked:
-    """A teacher weight, by its old name, that could not be compared, and why."""
-
-    name: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Verification:
     """The result of `Merged.verify`; true if everything was compared and is bit-equal.
 
     `comparisons` holds Values. `weights` holds the teacher's weights against their source, both as
     they are now, without the dropout state of recurrent layers. Weights that could not be compared
-    are in `unchecked` and printed as not checked; they make the result false, and `equal` covers
-    the rest. `generated` names the feeds that were generated.
+    are in `unchecked`, by old name and with the reason, and printed as not checked; they make the
+    result false, and `equal` covers the rest. `generated` names the feeds that were generated.
     """
 
     comparisons: tuple[Comparison, ...]
     generated: tuple[str, ...] = ()
     weights: tuple[Comparison, ...] = ()
-    unchecked: tuple[Unchecked, ...] = ()
+    unchecked: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def equal(self) -> bool:
@@ -191,7 +181,7 @@ class Verification:
         notes = [f"{count(self.comparisons)} Values{weights} are bit-equal"]
         if self.generated:
             notes.append(f"generated: {', '.join(map(printed_name, self.generated))}")
-        for why, number in Counter(row.why for row in self.unchecked).items():
+        for why, number in Counter(self.unchecked.values()).items():
             notes.append(f"not checked: {counted(number, 'weight')} ({escaped_bounded(why)})")
         return "; ".join(notes)
 
@@ -206,36 +196,30 @@ def verify(
         return Verification(comparisons, generated, *_compare_weights(merged))
 
 
-def _compare_weights(merged: Merged) -> tuple[tuple[Comparison, ...], tuple[Unchecked, ...]]:
-    """Compare the teacher's weights with where they came from; also return those unchecked."""
+def _compare_weights(merged: Merged) -> tuple[tuple[Comparison, ...], dict[str, str]]:
+    """Compare the teacher's weights with where they came from; also return why others are not."""
     values = merged.source.graph.values
     comparisons: list[Comparison] = []
-    unchecked: list[Unchecked] = []
-    with private_scope() as scope:
-        source = merged.provenance.locate(scope)
+    unchecked: dict[str, str] = {}
+    with private_scope() as empty:
+        scope = merged.provenance.open(empty)
         for old, new in merged.plan.weights:
             if old in values and is_dropout_state(values[old]):
                 continue  # On a GPU the first run fills it.
-            result = (
-                source if isinstance(source, str) else _compare_weight(merged, source, old, new)
-            )
-            if isinstance(result, str):
-                unchecked.append(Unchecked(old, result))
+            found = scope if isinstance(scope, str) else _compare_weight(merged, scope, old, new)
+            if isinstance(found, str):
+                unchecked[old] = found
             else:
-                comparisons += result
-    return tuple(comparisons), tuple(unchecked)
+                comparisons.append(found)
+    return tuple(comparisons), unchecked
 
 
-def _compare_weight(
-    merged: Merged, source: WeightSource, old: str, new: str
-) -> Iterator[Comparison] | str:
+def _compare_weight(merged: Merged, scope: Paddle, old: str, new: str) -> Comparison | str:
     """Compare one weight, or return the reason why it cannot be compared."""
-    student_scope, name = merged.scopes.student, source.names[new]
-    original = initialised_tensors(source.scope, [name]).get(name)
-    current = initialised_tensors(student_scope, [new]).get(new)
-    if name in merged.plan.student_persistables and same_variables(
-        source.scope, student_scope, [name]
-    ):
+    name = merged.provenance.names[new]
+    original = initialised_tensors(scope, [name]).get(name)
+    current = initialised_tensors(merged.scope, [new]).get(new)
+    if name in merged.plan.student_persistables and same_variables(scope, merged.scope, [name]):
         return "the student trains what they were copied from"
     if current is None:
         return "they hold nothing"
@@ -243,7 +227,7 @@ def _compare_weight(
         return "what they came from holds them no more"
     if buffer_address(original) == buffer_address(current) and 0 not in current.shape():
         return "they share the memory of the Scope that they came from"
-    return _compare("teacher", {old: array_of(original)}, {new: array_of(current)}, {old: new})
+    return _compared("teacher", old, array_of(original), new, array_of(current))
 
 
 def _compare_values(
@@ -253,7 +237,7 @@ def _compare_values(
     with static_mode(merged.source.kind), _reproducible_runs(), private_scope() as scope:
         merged_live = _forward_only(merged)
         inputs, generated = _inputs(merged, merged_live.graph, feed)
-        weights = _weights(merged_live.graph, merged.scopes.student, scope)
+        weights = _weights(merged_live.graph, merged.scope, scope)
         names = _select(merged, fetch)
         new_names = {name: merged.merged_name(name) for name in names.teacher}
         merged_names = [*new_names.values(), *names.student]
@@ -301,19 +285,15 @@ def _compare_runs(
     The merged Program has the student's operators before the teacher's. If Paddle fails to run it
     or the student, and fails to run an original as well (the teacher first), that is reported.
     """
-    merged_arrays: dict[str, _Array] = {}
+    held: dict[str, _Array] = {}
     try:
         for role, run in (("student", student_run), ("teacher", teacher_run)):
             for arrays in run:
                 names = {name: new_names[name] if role == "teacher" else name for name in arrays}
-                while not merged_arrays.keys() >= set(names.values()):
-                    more = next(merged_run, None)
-                    if more is None:
-                        break
-                    merged_arrays.update(more)
-                yield from _compare(role, arrays, merged_arrays, names)
-                for name in names.values():
-                    merged_arrays.pop(name, None)
+                _hold(names.values(), held, merged_run)
+                for name, new in names.items():
+                    if new in held:
+                        yield _compared(role, name, arrays[name], new, held.pop(new))
         for _ in merged_run:
             pass
     except MergeError:
@@ -321,6 +301,15 @@ def _compare_runs(
             for _ in run:
                 pass
         raise
+
+
+def _hold(names: Collection[str], held: dict[str, _Array], run: Iterator[_Arrays]) -> None:
+    """Let a run go on until its arrays of these names are held."""
+    while not held.keys() >= {*names}:
+        more = next(run, None)
+        if more is None:
+            return
+        held.update(more)
 
 
 def _check_present(graph: Graph, names: Iterable[str]) -> None:
@@ -587,29 +576,22 @@ def _reproducible_runs() -> Generator[None]:
             generator.set_state(state)
 
 
-def _compare(
-    role: str, originals: _Arrays, merged: _Arrays, names: Mapping[str, str]
-) -> Iterator[Comparison]:
-    """Compare arrays by pairs of old and new names; pairs without both arrays are skipped."""
+def _compared(role: str, name: str, original: _Array, new: str, copied: _Array) -> Comparison:
     import numpy as np
 
-    for name, new in names.items():
-        if name not in originals or new not in merged:
-            continue
-        original, copied = originals[name], merged[new]
-        equal = original.shape == copied.shape and original.tobytes() == copied.tobytes()
-        difference = 0.0 if equal else float("inf")
-        if not equal and original.shape == copied.shape:
-            largest = np.abs(_as_float(original) - _as_float(copied)).max()
-            difference = float("inf") if np.isnan(largest) else float(largest)
-        yield Comparison(
-            role=role,
-            name=name,
-            merged=new,
-            shape=tuple(copied.shape),
-            equal=equal,
-            difference=difference,
-        )
+    equal = original.shape == copied.shape and original.tobytes() == copied.tobytes()
+    difference = 0.0 if equal else float("inf")
+    if not equal and original.shape == copied.shape:
+        largest = np.abs(_as_float(original) - _as_float(copied)).max()
+        difference = float("inf") if np.isnan(largest) else float(largest)
+    return Comparison(
+        role=role,
+        name=name,
+        merged=new,
+        shape=tuple(copied.shape),
+        equal=equal,
+        difference=difference,
+    )
 
 
 def _as_float(array: _Array) -> _Array:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from graphtool.arguments import path_of
 from graphtool.backend.counters import restore_counters_on
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.layer_weights import (
@@ -54,7 +55,7 @@ from graphtool.structure import analyse
 from graphtool.text import escaped_bounded, printed_name
 from graphtool.training.evaluation import Evaluation, make_evaluation
 from graphtool.training.parameters import StateDictKeys
-from graphtool.training.program_info import ProgramInfo, path_of, scope_of, training_operators
+from graphtool.training.program_info import ProgramInfo, scope_of, training_operators
 
 __all__ = ["Exported", "export_student"]
 
@@ -413,7 +414,7 @@ def _parameter_scope(
     Raises GraphtoolError: GT235 for uninitialised parameters.
     """
     is_merged = scope is None and info.merges
-    source = info.merges[0].scopes.student if is_merged else scope_of(scope)
+    source = info.merges[0].scope if is_merged else scope_of(scope)
     names = list(dict.fromkeys((*persistable_names(graph), *saved)))
     held = initialised_tensors(source, names)
     empty = [name for name in names if name not in held]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import bad_argument, path_of
 from graphtool.backend.layer_weights import is_sublayer, layer_tensor_names, mark_loaded
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
 from graphtool.backend.tensors import set_dropout_states, set_tensors
@@ -28,7 +28,7 @@ from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import Weights, persistable_values, read_weights
 from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded
-from graphtool.training.program_info import ProgramInfo, path_of, scope_of, training_operators
+from graphtool.training.program_info import ProgramInfo, scope_of, training_operators
 
 __all__ = ["Loaded", "StateDictKeys", "load_parameters"]
 

@@ -1,13 +1,9 @@
-"""Read what a call was given: a Program, with its merges and its dataflow; a Scope, a path."""
+"""Read what a call was given: a Program, with its merges and its dataflow; a Scope."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from os import PathLike, fsencode, fspath
-from pathlib import Path
-from typing import cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.live import LiveProgram, is_live, program_of
@@ -24,7 +20,6 @@ __all__ = [
     "ProgramInfo",
     "ancestors",
     "check_program",
-    "path_of",
     "reached_by_gradient",
     "required_operators",
     "scope_of",
@@ -133,22 +128,6 @@ def scope_of(scope: Paddle | None) -> Paddle:
         wanted, call = "a Scope or None", "scope=paddle.static.global_scope()"
         raise UsageError(bad_argument("scope", scope, wanted, call))
     return scope
-
-
-def path_of(path: object, call: str, argument: str = "path") -> Path:
-    """Return the path that an argument of a call is.
-
-    Raises UsageError: GT248 for anything that the operating system takes for no path.
-    """
-    given: object = path
-    if isinstance(path, PathLike):
-        given = fspath(cast("PathLike[str]", path))
-    if isinstance(given, str) and given and "\0" not in given:
-        # A lone surrogate has no encoding.
-        with suppress(UnicodeEncodeError):
-            fsencode(given)
-            return Path(given)
-    raise UsageError(bad_argument(argument, cast("object", path), "a path", call))
 
 
 def reached_by_gradient(graph: Graph, outputs: Iterable[str]) -> frozenset[str]:

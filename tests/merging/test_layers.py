@@ -198,7 +198,7 @@ def test_other_weights_in_the_scope_are_an_error_with_nothing_changed(shape: Any
 
     with paddle.static.scope_guard(paddle.static.Scope()):
         merged = merge(teacher, student, {"data": "data"})
-    assert in_scope(merged.scopes.student, student) == in_layer(layer)
+    assert in_scope(merged.scope, student) == in_layer(layer)
 
 
 def test_the_scope_s_weights_are_used_where_no_layer_is_handed_over() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
@@ -210,8 +211,21 @@ def test_a_file_that_is_no_whole_checkpoint_is_refused(
     pickled = refusal(made, tmp_path / "net.pdparams")
     assert pickled.startswith("error[GT621]")
     assert "help: gt.load_parameters(program, " in pickled
-    assert refusal(made, tmp_path).startswith("error[GT621]")
     assert refusal(made, tmp_path / "nothing").startswith("error[GT001]")
+
+
+@pytest.mark.pir
+@pytest.mark.parametrize("name", [".", "x" * 300, "/proc/self/mem", "mine"])
+def test_a_file_that_the_system_does_not_read_is_a_diagnostic(
+    saved: tuple[Training, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, path = saved
+    path.with_name("mine").touch()
+    if name == "mine":
+        # Root reads what no one else may.
+        error = PermissionError(13, "Permission denied", name)
+        monkeypatch.setattr(Path, "open", Mock(side_effect=error))
+    assert refusal(made, path.parent / name).startswith("error[GT010]")
 
 
 def edited(path: Path, **changes: Any) -> None:
@@ -244,9 +258,9 @@ def test_a_manifest_that_makes_no_sense_is_refused(
 @pytest.mark.pir
 def test_another_release_and_other_generators_are_warned_of(saved: tuple[Training, Path]) -> None:
     made, path = saved
-    contents = read_checkpoint(path)
-    was = msgspec.structs.replace(contents.manifest, paddle="2.6.2", random=())
-    write_checkpoint(path, was, contents.tensors.values)
+    manifest, tensors = read_checkpoint(path)
+    was = msgspec.structs.replace(manifest, paddle="2.6.2", random=())
+    write_checkpoint(path, was, tensors.values)
     random = held(made)[2]
     loaded = made.load(path)
     assert [found.code for found in loaded.report] == ["GT615", "GT615"]
