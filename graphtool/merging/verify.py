@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import bad_argument
@@ -27,7 +26,6 @@ from graphtool.diagnostics import (
     Diagnostic,
     MergeError,
     ReadError,
-    Report,
     Severity,
     UsageError,
     Where,
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Verification",
-    "feed_names",
     "feeds_not_given",
     "not_fetchable",
     "verify",
@@ -193,25 +190,20 @@ def verify(
     with program_lock(), interrupts_deferred():
         comparisons, generated = _compare_values(merged, {} if feed is None else feed, fetch)
         raise_pending_interrupt()
-        return Verification(comparisons, generated, *_compare_weights(merged))
-
-
-def _compare_weights(merged: Merged) -> tuple[tuple[Comparison, ...], dict[str, str]]:
-    """Compare the teacher's weights with where they came from; also return why others are not."""
-    values = merged.source.graph.values
-    comparisons: list[Comparison] = []
-    unchecked: dict[str, str] = {}
-    with private_scope() as empty:
-        scope = merged.provenance.open(empty)
-        for old, new in merged.plan.weights:
-            if old in values and is_dropout_state(values[old]):
-                continue  # On a GPU the first run fills it.
-            found = scope if isinstance(scope, str) else _compare_weight(merged, scope, old, new)
-            if isinstance(found, str):
-                unchecked[old] = found
-            else:
-                comparisons.append(found)
-    return tuple(comparisons), unchecked
+        weights = list[Comparison]()
+        unchecked: dict[str, str] = {}
+        values = merged.source.graph.values
+        with private_scope() as empty:
+            scope = merged.provenance.open(empty)
+            for old, new in merged.plan.weights:
+                if old in values and is_dropout_state(values[old]):
+                    continue  # On a GPU the first run fills it.
+                row = scope if isinstance(scope, str) else _compare_weight(merged, scope, old, new)
+                if isinstance(row, str):
+                    unchecked[old] = row
+                else:
+                    weights.append(row)
+        return Verification(comparisons, generated, tuple(weights), unchecked)
 
 
 def _compare_weight(merged: Merged, scope: Paddle, old: str, new: str) -> Comparison | str:
@@ -235,32 +227,43 @@ def _compare_values(
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     """Compare the Values of three runs; also return the names of generated feeds."""
     with static_mode(merged.source.kind), _reproducible_runs(), private_scope() as scope:
-        merged_live = _forward_only(merged)
-        inputs, generated = _inputs(merged, merged_live.graph, feed)
-        weights = _weights(merged_live.graph, merged.scope, scope)
+        live = _forward_only(merged)
+        graph = live.graph
+        inputs, generated = _inputs(merged, graph, feed)
+        weights = _weights(graph, merged.scope, scope)
         names = _select(merged, fetch)
         new_names = {name: merged.merged_name(name) for name in names.teacher}
         merged_names = [*new_names.values(), *names.student]
         teacher_variables = (*merged.plan.weights, *((name, name) for name in merged.plan.shared))
-        _check_present(merged_live.graph, [*dict(teacher_variables).values(), *merged_names])
+        for name in (*dict(teacher_variables).values(), *merged_names):
+            if name not in graph.values:  # A pass or pruning removed it.
+                raise ReadError(value_gone(graph.source, name))
+        warned = [found for found in merged.report if found.severity is Severity.WARNING]
         again = _call(inputs) if generated else "merged.verify()  # on generated input"
-        failure = partial(_run_failure, merged.report, again)
+
+        def failure(what: str) -> Callable[[str], Diagnostic]:
+            return lambda reason: paddle_failed(
+                f"{what} does not run: {reason}",
+                notes=[f"the merge warned, {found.code}: {found.message}" for found in warned],
+                help="print(merged.report)" if warned else again,
+            )
+
         teacher_run = compute_values(
             _original(merged, "teacher"),
             {old: inputs[new] for old, new in merged.feed_map.items()},
             {old: weights[new] for old, new in teacher_variables},
             names.teacher,
-            partial(failure, "the teacher alone"),
+            failure("the teacher alone"),
         )
         student_run = compute_values(
             _original(merged, "student"),
-            {name: inputs[name] for name in feed_names(merged.before.graph)},
+            {name: inputs[name] for name in _feed_names(merged.before.graph)},
             weights,
             names.student,
-            partial(failure, "the student alone"),
+            failure("the student alone"),
         )
         merged_run = compute_values(
-            merged_live, inputs, weights, merged_names, partial(failure, "the merged Program")
+            live, inputs, weights, merged_names, failure("the merged Program")
         )
         found = {
             (row.role, row.name): row
@@ -312,13 +315,6 @@ def _hold(names: Collection[str], held: dict[str, _Array], run: Iterator[_Arrays
         held.update(more)
 
 
-def _check_present(graph: Graph, names: Iterable[str]) -> None:
-    """Refuse a merged Program that has since lost a Value, to a pass or by pruning."""
-    lost = next((name for name in names if name not in graph.values), None)
-    if lost is not None:
-        raise ReadError(value_gone(graph.source, lost))
-
-
 def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
     """Return the names of the Values to compare."""
     teacher, student = merged.source.graph, merged.before.graph
@@ -332,32 +328,28 @@ def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
     prefixed = [
         name for name in fetch if name.startswith(merged.prefix) and name not in student.values
     ]
+    others = [find(student, name).name for name in fetch if name not in prefixed]
     selected = Both(
         [merged.teacher_name(name) for name in prefixed],
-        [
-            fetched_value(student, find(student, name).name)
-            for name in fetch
-            if name not in prefixed
-        ],
+        [fetched_value(student, name) for name in others],
     )
-    _check_fetchable("teacher", teacher, selected.teacher)
-    _check_fetchable("student", student, selected.student)
-    return selected
-
-
-def _check_fetchable(role: str, graph: Graph, names: Iterable[str]) -> None:
-    """Refuse what Paddle cannot fetch: Values of inner Blocks, and those that are not tensors."""
+    # Paddle cannot fetch Values of inner Blocks, nor those that are not tensors.
     found = [
         not_fetchable(
             f"the {role}'s `{name}` cannot be fetched",
             (Where(role=role, value=name, shape=graph.values[name].shape),),
             "merged.verify()",
         )
-        for name in names
+        for role, graph, chosen in (
+            ("teacher", teacher, selected.teacher),
+            ("student", student, selected.student),
+        )
+        for name in chosen
         if name.rpartition("/")[0] in graph.blocks.keys() - {""} or graph.values[name].shape is None
     ]
     if found:
         raise MergeError(*found)
+    return selected
 
 
 def _comparable(graph: Graph) -> Iterator[str]:
@@ -430,7 +422,7 @@ def _forward_only(merged: Merged) -> LiveProgram:
     live = LiveProgram.of(clone)
     # A legacy Program made by `to_static` has no feed operators: mark its feeds.
     fed = {new for earlier in merged.teachers for new in earlier.feed_map.values()}
-    fed.update(feed_names(merged.before.graph))
+    fed.update(_feed_names(merged.before.graph))
     values = {
         name: replace(value, origin=Origin.FEED) if name in fed else value
         for name, value in live.graph.values.items()
@@ -440,38 +432,40 @@ def _forward_only(merged: Merged) -> LiveProgram:
 
 def _weights(graph: Graph, student_scope: Paddle, scope: Paddle) -> dict[str, Paddle]:
     """Return the merged Program's persistable tensors; generate uninitialised ones in `scope`."""
+    import numpy as np
+
     names = persistable_names(graph)
     tensors = initialised_tensors(student_scope, names)
     for name in names:
         if name not in tensors:
             tensors[name] = scope.var(name).get_tensor()
             # Positive, since it may be a running variance.
-            value, random = graph.values[name], _random()
+            value, random = graph.values[name], np.random.default_rng(_SEED)
             array = _uniform(value.shape or (), value.dtype, random, low=0.01)
             tensors[name].set(array, load_paddle().CPUPlace())
     return tensors
 
 
-def feed_names(graph: Graph) -> tuple[str, ...]:
+def _feed_names(graph: Graph) -> tuple[str, ...]:
     """List the names of a Program's feeds, in program order."""
     return tuple(value.name for value in graph.values.values() if value.origin is Origin.FEED)
 
 
-def _call(feeds: Iterable[str]) -> str:
+def _call(feeds: Iterable[str], array: str = "array") -> str:
     """Write the call that verifies on input of one's own."""
-    return f"merged.verify({{{', '.join(f'{name!r}: array' for name in feeds)}}})"
+    return f"merged.verify({{{', '.join(f'{name!r}: {array}' for name in feeds)}}})"
 
 
 def _inputs(
     merged: Merged, graph: Graph, feed: Mapping[str, Paddle]
 ) -> tuple[dict[str, Paddle], tuple[str, ...]]:
-    """Return each feed's input, the array or LoD tensor that was given or a generated array.
-
-    Also return the names of those that were generated.
+    """Return each feed's input, given or generated, and the names of those that were generated.
 
     Raises UsageError: GT248 for what is not an array of numbers. Raises MergeError: GT210, GT256.
     """
-    known = feed_names(graph)
+    import numpy as np
+
+    known = _feed_names(graph)
     call = _call(known)
     if not isinstance(cast("object", feed), Mapping):
         raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays", call))
@@ -483,34 +477,23 @@ def _inputs(
             raise UsageError(bad_argument(f"feed[{name!r}]", given, "an array of numbers", call))
     unknown = [name for name in arrays if name not in known]
     if unknown:
-        raise MergeError(
-            unknown_feed(
-                f"the merged Program has no feed {', '.join(f'`{name}`' for name in unknown)}",
-                notes=(f"its feeds: {', '.join(f'`{name}`' for name in known)}",),
-                help=call,
-            )
-        )
+        message = f"the merged Program has no feed {', '.join(f'`{name}`' for name in unknown)}"
+        notes = (f"its feeds: {', '.join(f'`{name}`' for name in known)}",)
+        raise MergeError(unknown_feed(message, notes=notes, help=call))
     generated = tuple(name for name in known if name not in arrays)
     sequences = [name for name in generated if graph.values[name].lod_level]
     if sequences:
-        tensors = ", ".join(
-            f"{name!r}: paddle.base.create_lod_tensor(array, [lengths], place)"
-            for name in sequences
-        )
-        raise MergeError(
-            feeds_not_given(
-                f"{listed(sequences)} takes sequences (LoD), which are not generated",
-                [Where(role="merged", value=name) for name in sequences[:_LISTED]],
-                help=f"merged.verify({{{tensors}}})",
-            )
-        )
+        message = f"{listed(sequences)} takes sequences (LoD), which are not generated"
+        where = [Where(role="merged", value=name) for name in sequences[:_LISTED]]
+        fix = _call(sequences, "paddle.base.create_lod_tensor(array, [lengths], place)")
+        raise MergeError(feeds_not_given(message, where, help=fix))
     teacher = merged.source.graph
     shapes = [tuple(array.shape) for array in arrays.values()]
     for network in (graph, teacher):
-        shapes += [network.values[name].shape or () for name in feed_names(network)]
+        shapes += [network.values[name].shape or () for name in _feed_names(network)]
     batch = next((shape[0] for shape in shapes if shape and shape[0] != UNKNOWN_DIM), _BATCH)
     teacher_shapes = {new: teacher.values[old].shape for old, new in merged.feed_map.items()}
-    random = _random()
+    random = np.random.default_rng(_SEED)
     inputs: dict[str, Paddle] = {}
     for name in known:
         shape = graph.values[name].shape or ()
@@ -528,12 +511,6 @@ def _inputs(
     return inputs | given, generated
 
 
-def _random() -> np.random.Generator:
-    import numpy as np
-
-    return np.random.default_rng(_SEED)
-
-
 def _uniform(shape: Shape, dtype: str | None, random: np.random.Generator, *, low: float) -> _Array:
     import numpy as np
 
@@ -545,16 +522,6 @@ def _uniform(shape: Shape, dtype: str | None, random: np.random.Generator, *, lo
     if kind.kind in "iub":
         return random.integers(0, _CLASSES, shape).astype(kind)
     return random.uniform(low, 0.1 if low > 0 else 1.0, shape).astype(kind)
-
-
-def _run_failure(report: Report, again: str, what: str, reason: str) -> Diagnostic:
-    """Report that Paddle could not run one of the three programs."""
-    warned = [found for found in report if found.severity is Severity.WARNING]
-    return paddle_failed(
-        f"{what} does not run: {reason}",
-        notes=[f"the merge warned, {found.code}: {found.message}" for found in warned],
-        help="print(merged.report)" if warned else again,
-    )
 
 
 @contextmanager

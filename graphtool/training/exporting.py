@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
@@ -30,7 +30,7 @@ from graphtool.backend.tensors import (
     share_tensors,
 )
 from graphtool.checks import persistable_names
-from graphtool.checks.parameters import uninitialised_parameters, unlike_layer
+from graphtool.checks.parameters import unlike_layer
 from graphtool.checks.rules import format_shape
 from graphtool.diagnostics import (
     Diagnostic,
@@ -48,7 +48,7 @@ from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.files import atomic_replace, exists_already
 from graphtool.graph import DROPOUT_STATE_DTYPE, Graph, is_dropout_state, shapes_agree
 from graphtool.matching.fingerprint import fingerprints
-from graphtool.merging.folder import check_not_truncated
+from graphtool.merging.folder import check_not_truncated, require_initialised
 from graphtool.readers.weights import persistable_values
 from graphtool.sources.layers import evaluation_network
 from graphtool.structure import analyse
@@ -228,10 +228,10 @@ def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagno
         fix = f"gt.export_student(merged, {str(requested)!r})"
         found.append(exists_already(message, fix, Severity.WARNING))
     target, names = requested, (f"{requested.name}-{number}" for number in count(2))
-    in_the_way = conflicts = list(_conflicts(requested, force=force))
+    in_the_way = conflicts = _conflicts(requested, force=force)
     while conflicts:
         target = requested.with_name(next(names))
-        conflicts = list(_conflicts(target, force=force))
+        conflicts = _conflicts(target, force=force)
     if in_the_way:
         foreign = f"{listed(in_the_way)} {'is' if len(in_the_way) == 1 else 'are'}"
         message = f"{foreign} not of an earlier export: the student was written as `{target}`"
@@ -245,36 +245,25 @@ def _files(target: Path) -> list[Path]:
     return [target.with_name(target.name + suffix) for suffix in (*_SUFFIXES, _RECORD)]
 
 
-def _conflicts(target: Path, *, force: bool) -> Iterator[str]:
-    """Yield files that must not be replaced: not exported by graphtool, or modified since."""
+def _conflicts(target: Path, *, force: bool) -> list[str]:
+    """List files that must not be replaced: not exported by graphtool, or modified since."""
     *files, record = _files(target)
-    recorded = _recorded_checksums(record)
-    for file in files:
-        is_other = file.exists() and recorded.get(file.name) != _checksum(file)
-        if file.is_dir() or (is_other and not force):
-            yield str(file)
-    if record.is_dir() or (record.exists() and not recorded and not force):
-        yield str(record)
+    checksums: Mapping[str, str] = {}
+    with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+        checksums = msgspec.json.decode(record.read_bytes(), type=dict[str, str])
+    others = [file for file in files if file.exists() and not _is_exported(file, checksums)]
+    others += [record] if record.exists() and not checksums else []
+    return [str(file) for file in others if file.is_dir() or not force]
 
 
-def _recorded_checksums(record: Path) -> Mapping[str, str]:
-    """Return the checksums of an earlier export by file name; empty if there is no valid record."""
-    try:
-        return msgspec.json.decode(record.read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return {}
+def _is_exported(file: Path, checksums: Mapping[str, str]) -> bool:
+    with suppress(OSError):
+        return checksums.get(file.name) == _checksum(file)
+    return False
 
 
 def _checksum(file: Path) -> str:
-    """Return the checksum of a file, or an empty string if it cannot be read."""
-    checksum = blake2b(digest_size=16)
-    try:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                checksum.update(block)
-    except OSError:
-        return ""
-    return checksum.hexdigest()
+    return blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
 def _evaluation(
@@ -417,32 +406,24 @@ def _parameter_scope(
     source = info.merges[0].scope if is_merged else scope_of(scope)
     names = list(dict.fromkeys((*persistable_names(graph), *saved)))
     held = initialised_tensors(source, names)
-    empty = [name for name in names if name not in held]
     # An RNN without dropout has an empty one.
     dropout_states = [
-        name for name in empty if name in graph.values and is_dropout_state(graph.values[name])
+        name
+        for name in names
+        if name not in held and name in graph.values and is_dropout_state(graph.values[name])
     ]
-    uninitialised = [name for name in empty if name not in dropout_states]
     layer = weights_layer(info.network)
     prefers_layer = layer is not None and scope is None and not info.merges
     if prefers_layer and not held:
         temporary = stack.enter_context(private_scope())
         copy_layer_tensors(layer, temporary)
         return temporary, (unlike_layer(type(layer).__name__, len(names), scope_is_empty=True),)
-    if uninitialised:
-        fix = "executor.run(startup)"
-        if layer is not None and scope is not None:
-            fix = "gt.export_student(merged, path)"
-        elif layer is not None:
-            fix = 'gt.load_parameters(merged, "student.pdparams")'
-        raise GraphtoolError(
-            uninitialised_parameters(
-                f"{len(uninitialised)} of {len(names)} parameters are uninitialised: "
-                f"{listed(uninitialised)}",
-                [Where(role="student", value=name) for name in uninitialised[:6]],
-                help=fix,
-            )
-        )
+    fix = "executor.run(startup)"
+    if layer is not None:
+        fix = 'gt.load_parameters(merged, "student.pdparams")'
+        fix = fix if scope is None else "gt.export_student(merged, path)"
+    needed = [name for name in names if name not in dropout_states]
+    require_initialised(source, needed, fix, "student")
     unlike = len(differing_tensors(layer, source)) if prefers_layer else 0
     found: tuple[Diagnostic, ...] = ()
     if unlike:
