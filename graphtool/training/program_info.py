@@ -52,12 +52,12 @@ class ProgramInfo:
         """
         check_program(source)
         program = program_of(source)
-        walk = None if is_legacy(program) else read_pir(program)
-        live = (
-            LiveProgram.of(program)
-            if walk is None
-            else LiveProgram(program=program, graph=walk.graph, keys=walk.keys)
-        )
+        if is_legacy(program):
+            live, names = LiveProgram.of(program), {}
+        else:
+            walk = read_pir(program)
+            live = LiveProgram(program=program, graph=walk.graph, keys=walk.keys)
+            names = walk.names
         last = merged_of(program)
         merges = last.teachers if last else inherited_merges(live)
         network = source if isinstance(source, Network) else None
@@ -65,7 +65,7 @@ class ProgramInfo:
         before = merges[0].before if merges else built
         return cls(
             live=live,
-            names=walk.names if walk else {},
+            names=names,
             merges=merges,
             student=before if isinstance(before, LiveProgram) else live,
             network=network or next((each.network for each in merges if each.network), None),
@@ -164,7 +164,7 @@ def training_operators(graph: Graph) -> frozenset[str]:
     """
     training: set[str] = set()
     training_values: set[str] = set()
-    for operator in _top_level(graph):
+    for operator in map(graph.operators.__getitem__, graph.blocks[""].operators):
         nested = list(_nested_operators(graph, operator))
         if any(map(is_training, (operator, *nested))) or not training_values.isdisjoint(
             _reads(operator, nested)
@@ -181,19 +181,18 @@ def required_operators(graph: Graph, names: Iterable[str]) -> tuple[Operator, ..
     """
     training = training_operators(graph)
     required_values, required = set(names), list[Operator]()
-    for operator in reversed(list(_top_level(graph))):
-        if operator.name in training:
+    for name in reversed(graph.blocks[""].operators):
+        operator = graph.operators[name]
+        if name in training:
             continue
         nested = list(_nested_operators(graph, operator))
-        if required_values.isdisjoint((*operator.results, *_writes(operator, nested))):
+        # In-place operators write operands.
+        written = filter(None, map(written_operand, (operator, *nested)))
+        if required_values.isdisjoint((*operator.results, *written)):
             continue
         required.append(operator)
         required_values.update(_reads(operator, nested))
     return tuple(reversed(required))
-
-
-def _top_level(graph: Graph) -> Iterator[Operator]:
-    return (graph.operators[name] for name in graph.blocks[""].operators)
 
 
 def _nested_operators(graph: Graph, operator: Operator) -> Iterator[Operator]:
@@ -209,9 +208,3 @@ def _reads(operator: Operator, nested: Iterable[Operator]) -> Iterator[str]:
     for reader in (operator, *nested):
         if reader.type not in STACK_PUSHES:
             yield from (name for name in reader.operands if name is not None)
-
-
-def _writes(operator: Operator, nested: Iterable[Operator]) -> Iterator[str]:
-    """Return the operands that in-place operators write."""
-    written = map(written_operand, (operator, *nested))
-    return (name for name in written if name is not None)
