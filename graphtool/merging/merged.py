@@ -151,12 +151,8 @@ class Merged:
             raise hinted from None
         if self.joined.names:
             return self.live.value(self.merged_name(name))
-        return self._teacher_live.value(name)
-
-    @cached_property
-    def _teacher_live(self) -> LiveProgram:
         # Keys stay valid when pruning the merged Program renumbers its names.
-        return replace(self.source, program=self.program, keys=self.joined.keys)
+        return replace(self.source, program=self.program, keys=self.joined.keys).value(name)
 
     def student(self, selector: str) -> Paddle:
         """Return the student's Paddle Value, or Variable, for a selector.
@@ -188,13 +184,8 @@ class Merged:
     def is_from_teacher(self, current: LiveProgram, name: str) -> bool:
         """Return whether a Value of the current Program belongs to this teacher."""
         if self.joined.keys:
-            return current.keys[name] in self._teacher_values
-        return name in self._teacher_values
-
-    @cached_property
-    def _teacher_values(self) -> frozenset[object]:
-        # Keys under PIR, names in a legacy Program.
-        return frozenset((self.joined.keys or self.joined.names).values())
+            return current.keys[name] in self.joined.keys.values()
+        return name in self.joined.names.values()
 
     def teacher_name(self, selector: str) -> str:
         """Return the name in the teacher's Graph for a selector, with or without the prefix.

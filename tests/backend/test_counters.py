@@ -9,12 +9,11 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool.merging import merge
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import from_layer
 from graphtool.training import for_training
-from tests.merging import cases, networks
-from tests.merging.networks import small
+from tests.merging import networks
+from tests.merging.networks import merge_built, small
 
 
 def _added(program: Any) -> tuple[list[str], list[str]]:
@@ -41,13 +40,7 @@ def fresh_counters() -> Any:
 @pytest.mark.pir
 def test_after_a_merge() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merge_built(teacher, student)
     before, new = _added(student.program)
     assert "linear_1.w_0" in before
     assert new == ["linear_2.w_0", "linear_2.b_0"]
@@ -55,32 +48,17 @@ def test_after_a_merge() -> None:
 
 @pytest.mark.pir
 def test_after_a_merge_of_legacy_programs() -> None:
-    built = [
-        cases.build(lambda name=name: _network(paddle.static.data(name, [-1, 8])))
-        for name in ("image", "data")
-    ]
-    merge(
-        built[0].main,
-        built[1].main,
-        {"image": "data"},
-        scope=built[1].scope,
-        teacher_scope=built[0].scope,
-    )
-    with cases.legacy():
-        before, new = _added(built[1].main)
+    teacher, student = (small(_network, name, kind="legacy") for name in ("image", "data"))
+    merge_built(teacher, student)
+    with student.mode():
+        before, new = _added(student.program)
     assert "linear_0.w_0" in before
     assert new[0].startswith("linear_1.w_")
 
 
 def test_after_loading_a_merged_program(tmp_path: Path) -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = merge_built(teacher, student)
     save_merged(merged, tmp_path / "out")
     with paddle.utils.unique_name.guard():
         loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
@@ -106,12 +84,6 @@ def test_of_a_network_from_a_layer_and_of_one_made_trainable_again() -> None:
 def test_under_a_prefix_of_its_own_a_guard_counts_for_itself() -> None:
     student, teacher = small(networks.plain), small(networks.plain, "image")
     with paddle.utils.unique_name.guard("more_"):
-        merge(
-            teacher.program,
-            student.program,
-            {"image": "data"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
-        )
+        merge_built(teacher, student)
         before, new = _added(student.program)
     assert not {*before} & {*new}

@@ -22,7 +22,7 @@ from paddle import optimizer
 import graphtool as gt
 from graphtool.backend.live import LiveProgram
 from tests.losses.merges import FEED, built, inside, merged_with
-from tests.merging.networks import Built
+from tests.merging.networks import merge_built
 
 _FEEDS = {"image": "image"}
 
@@ -38,17 +38,6 @@ def _dead_value() -> Any:
     return _dead()[0]
 
 
-def _merge(teacher: Built, student: Built, **options: Any) -> gt.Merged:
-    return gt.merge(
-        teacher.program,
-        student.program,
-        _FEEDS,
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-        **options,
-    )
-
-
 def _in_guard(call: Callable[[gt.Merged, Any], object], given: Any) -> object:
     merged, student = merged_with(built(8))
     with inside(student):
@@ -62,7 +51,7 @@ def _of_each(call: Callable[[Any], object]) -> list[object]:
 
 def _itself() -> object:
     student = built(4)
-    return _merge(student, student).verify().equal
+    return merge_built(student, student, _FEEDS).verify().equal
 
 
 def _own_clone() -> object:
@@ -98,7 +87,7 @@ def _merged_into_itself() -> object:
 
 def _two_students() -> object:
     teacher, one, other = built(8), built(4), built(6)
-    merges = _merge(teacher, one), _merge(teacher, other)
+    merges = merge_built(teacher, one, _FEEDS), merge_built(teacher, other, _FEEDS)
     del teacher
     gc.collect()
     return [merged.verify().equal for merged in merges]
@@ -108,13 +97,13 @@ def _inside_the_teachers_guard() -> object:
     teacher, student = built(8), built(4)
     before = str(teacher.program)
     with paddle.static.program_guard(teacher.program, teacher.startup):
-        merged = _merge(teacher, student)
+        merged = merge_built(teacher, student, _FEEDS)
     return [str(teacher.program) == before, merged.verify().equal]
 
 
 def _scope_dropped() -> object:
     teacher, student = built(8), built(4)
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student, _FEEDS)
     teacher.scope = student.scope = None
     gc.collect()
     return merged.verify().equal

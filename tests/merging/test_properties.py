@@ -81,9 +81,9 @@ def _the_student_is_unchanged(before: Graph, after: Graph) -> None:
     assert {name: after.values[name] for name in before.values} == dict(before.values)
 
 
-def _drawn(steps: list[Step], feed: str) -> networks.Built:
+def _drawn(steps: list[Step], feed: str, **options: Any) -> networks.Built:
     shape = [-1, CHANNELS, SIDE, SIDE]
-    return networks.build(lambda x: _apply(x, steps), (feed, shape, "float32"))
+    return networks.build(lambda x: _apply(x, steps), (feed, shape, "float32"), **options)
 
 
 # Drawn everywhere, and where there is time for it.
@@ -143,32 +143,23 @@ def test_many_legacy_networks_merge_to_what_both_were(theirs: list[Step], ours: 
 
 
 def _merge_two_legacy(theirs: list[Step], ours: list[Step]) -> None:
-    teacher, student = (_drawn_legacy(theirs, "image", 3), _drawn_legacy(ours, "data", 5))
-    counts = [cases.operators(built.main) for built in (teacher, student)]
-    before = LiveProgram.of(student.main).graph
+    teacher, student = (
+        _drawn(steps, feed, kind="legacy", seed=seed)
+        for steps, feed, seed in ((theirs, "image", 3), (ours, "data", 5))
+    )
+    counts = [cases.operators(built.program) for built in (teacher, student)]
+    before = LiveProgram.of(student.program).graph
+    test = cases.in_test_mode(teacher.program)
     wanted = (
-        teacher.run({"image": _image()}, [teacher.output], cases.in_test_mode(teacher.main))[0],
-        student.run({"data": _image()}, [student.output])[0],
+        *teacher.run({"image": _image()}, teacher.output, program=test),
+        *student.run({"data": _image()}, student.output),
     )
-    merged = merge(
-        teacher.main,
-        student.main,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = merge_built(teacher, student)
     _names_are_unique(merged)
     _the_student_is_unchanged(before, merged.graph)
-    assert cases.operators(student.main) == sum(counts)
-    fetch = [merged.teacher(teacher.output.name), student.output]
-    got = student.run({"data": _image()}, fetch)
+    assert cases.operators(student.program) == sum(counts)
+    got = student.run({"data": _image()}, merged.teacher(teacher.output.name), student.output)
     assert [array.tobytes() for array in got] == [array.tobytes() for array in wanted]
-
-
-def _drawn_legacy(steps: list[Step], feed: str, seed: int) -> cases.Built:
-    return cases.build(
-        lambda: _apply(paddle.static.data(feed, [-1, CHANNELS, SIDE, SIDE]), steps), seed=seed
-    )
 
 
 _THREE_NETWORKS = given(first=_steps(), second=_steps(), ours=_steps())
@@ -199,11 +190,7 @@ def _merge_three(first: list[Step], second: list[Step], ours: list[Step]) -> Non
     for prefix, steps in (("one_", first), ("two_", second)):
         teacher = _drawn(steps, "image")
         total += len(LiveProgram.of(teacher.program).graph.operators) - 1
-        merged = merge_built(
-            teacher,
-            student,
-            name_prefix=prefix,
-        )
+        merged = merge_built(teacher, student, name_prefix=prefix)
         assert merged.verify({"data": _image()}).equal
     assert len(merged.graph.operators) == total
     assert len(merged.teachers) == 2

@@ -294,16 +294,7 @@ def _weights(source: str, merged: Merged, teacher: Built, folder: Any) -> Any:
     if source == "scope":
         return teacher.scope
     if source == "file":
-        feed = next(op for op in teacher.program.global_block().ops if op.name() == "pd_op.data")
-        with paddle.static.scope_guard(teacher.scope):
-            paddle.static.save_inference_model(
-                str(folder / "model"),
-                [feed.result(0)],
-                [teacher.output],
-                paddle.static.Executor(),
-                program=teacher.program,
-            )
-        return folder / "model.pdiparams"
+        return teacher.save(folder / "model").with_suffix(".pdiparams")
     if source == "state dict":
         path = folder / "teacher.pdparams"
         path.write_bytes(pickle.dumps(arrays, protocol=4))

@@ -15,7 +15,6 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool.merging import merge
 from graphtool.merging.folder import save_merged
 from graphtool.merging.manifest import read_manifest, with_digest
 from graphtool.readers.tensor_files import read_tensors
@@ -59,13 +58,7 @@ def spoilt(text: str, treasure: Path) -> str:
 
 def merged_folder(folder: Path) -> None:
     teacher, student = (networks.small(networks.plain, name) for name in ("image", "data"))
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = networks.merge_built(teacher, student)
     save_merged(merged, folder)
 
 

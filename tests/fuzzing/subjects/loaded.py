@@ -9,8 +9,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -129,38 +128,18 @@ def _write(home: Path) -> None:
     """Write what is spoilt; Paddle runs here."""
     import paddle
 
-    import graphtool as gt
     from tests.merging import networks
 
-    for kind, guard in (("pir", nullcontext()), ("legacy", paddle.pir_utils.OldIrGuard())):
-        with guard:
-            build = networks.small if kind == "pir" else _legacy
-            teacher, student = build(networks.plain, "image"), build(networks.plain, "data")
-            merged = gt.merge(
-                teacher.program,
-                student.program,
-                {"image": "data"},
-                scope=student.scope,
-                teacher_scope=teacher.scope,
-            )
-            save_merged(merged, home / kind)
+    fc = paddle.static.nn.fc
+    for kind, forward in (
+        ("pir", networks.plain),
+        ("legacy", lambda x: fc(fc(x, 8, activation="relu"), 4)),
+    ):
+        teacher, student = (networks.small(forward, feed, kind=kind) for feed in ("image", "data"))
+        save_merged(networks.merge_built(teacher, student), home / kind)
     program, (startup, optimizer) = _training()
     paddle.static.Executor().run(startup)
     save_checkpoint(home / "checkpoint", program, optimizer, step=3)
-
-
-def _legacy(_: Callable[..., Any], feed: str) -> Any:
-    import paddle
-
-    from tests.merging.networks import Built
-
-    paddle.enable_static()
-    main, startup, scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
-        data = paddle.static.data(feed, [-1, 8])
-        output = paddle.static.nn.fc(paddle.static.nn.fc(data, 8, activation="relu"), 4)
-    paddle.static.Executor().run(startup, scope=scope)
-    return Built(main, startup, output, scope, (feed,))
 
 
 def subjects() -> list[Subject]:
