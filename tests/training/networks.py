@@ -11,6 +11,7 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
+from tests.merging.networks import Built, build
 
 IMAGE = ("image", (3, 8, 8), "float32")
 FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
@@ -92,54 +93,45 @@ SAMPLES = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
 
 
 @dataclass
-class Regression:
+class Regression(Built):
     """A small network with a loss, in a Scope of its own."""
 
-    main: Any
-    startup: Any
-    hidden: Any
-    loss: Any
-    scope: Any
+    hidden: Any = None
 
-    def guard(self) -> Any:
-        return paddle.static.program_guard(self.main, self.startup)
+    @property
+    def loss(self) -> Any:
+        return self.output
 
-    def run(self, program: Any, x: Any = SAMPLES) -> bytes:
-        """Run a Program; return the loss if it has one."""
-        is_startup = program is self.startup
-        # Under PIR a schedule's rate goes to the global Scope, whatever `run(scope=...)` says.
-        with paddle.static.scope_guard(self.scope):
-            found = paddle.static.Executor(paddle.CPUPlace()).run(
-                program,
-                feed={} if is_startup else {"x": x},
-                fetch_list=[] if is_startup else [self.loss],
-            )
-        return b"" if is_startup else found[0].tobytes()
+    def step(self, x: Any = SAMPLES) -> bytes:
+        """Run the Program, and return the loss."""
+        return self.run({"x": x}, self.loss)[0].tobytes()
+
+    def initialise(self) -> None:
+        paddle.seed(3)
+        super().initialise()
 
     def losses(self) -> list[bytes]:
-        paddle.seed(3)
-        self.run(self.startup)
-        return [self.run(self.main) for _ in range(4)]
+        self.initialise()
+        return [self.step() for _ in range(4)]
 
     def types(self) -> list[str]:
-        return [
-            op.name() for program in (self.main, self.startup) for op in program.global_block().ops
-        ]
+        programs = self.program, self.startup
+        return [op.name() for program in programs for op in program.global_block().ops]
 
     def parameters(self) -> dict[str, Any]:
-        return {
-            one.name: np.array(self.scope.find_var(one.name).get_tensor())
-            for one in self.main.global_block().all_parameters()
-            if not one.stop_gradient  # The learning rate counts as a parameter under PIR.
-        }
+        # The learning rate counts as a parameter under PIR.
+        every = self.program.global_block().all_parameters()
+        return {one.name: self.held(one.name) for one in every if not one.stop_gradient}
 
 
-def regression() -> Regression:
-    paddle.enable_static()
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
-        paddle.seed(3)
-        hidden = F.relu(nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])))
-        output = nn.Linear(5, 3)(hidden)
-        loss = (output * output).mean()
-    return Regression(main, startup, hidden, loss, paddle.static.Scope())
+def regression(kind: str = "pir") -> Regression:
+    def network(x: Any) -> tuple[Any, Any]:
+        if kind == "pir":
+            hidden = F.relu(nn.Linear(8, 5)(x))
+            return hidden, (nn.Linear(5, 3)(hidden) ** 2).mean()
+        hidden = paddle.static.nn.fc(x, 5)
+        return hidden, paddle.mean(paddle.square(paddle.static.nn.fc(hidden, 3)))
+
+    made = build(network, ("x", [-1, 8], "float32"), kind=kind, seed=3, start=False)
+    hidden, loss = made.output
+    return Regression(made.program, made.startup, loss, made.scope, made.feeds, hidden)
