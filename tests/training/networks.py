@@ -11,7 +11,7 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
-from tests.merging.networks import Built, build
+from tests.merging.networks import Built, build, run, steps
 
 IMAGE = ("image", (3, 8, 8), "float32")
 FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
@@ -54,39 +54,55 @@ class Teacher(nn.Layer):
         return self.head(self.body(x).mean([2, 3]))
 
 
+class Half(nn.Layer):
+    """Multiplies by a bfloat16 weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = self.create_parameter([4, 3], dtype="bfloat16")
+
+    def forward(self, x: Any) -> Any:
+        return paddle.matmul(x.cast("bfloat16"), self.weight).cast("float32")
+
+
+class Recurrent(nn.Layer):
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, width), nn.Linear(width, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.lstm(x)[0])
+
+
 class Distilled:
     """A student that was taught by a teacher for two steps, an adapter between them."""
 
-    def __init__(self, student: Any, *, scope: Any = None) -> None:
+    def __init__(self, student: Any, *, train: bool = True) -> None:
         teacher = gt.from_layer(Teacher, [IMAGE], train=False)
         self.student = student
         paddle.enable_static()
-        self.executor = paddle.static.Executor(paddle.CPUPlace())
-        self.scope, theirs = scope or paddle.static.Scope(), paddle.static.Scope()
-        self.executor.run(teacher.startup, scope=theirs)
-        self.merged = gt.merge(
-            teacher,
-            student,
-            {"image": "image"},
-            scope=self.scope,
-            teacher_scope=theirs,
-            parameters="now",
-        )
-        ours = self.merged.student(self.merged.before.graph.fetches[0])
-        main, startup = self.merged.program, student.startup
+        self.scope, scope = paddle.static.Scope(), paddle.static.Scope()
+        run(teacher.startup, scope, {})
+        run(student.startup, self.scope, {})
+        scopes = {"scope": self.scope, "teacher_scope": scope}
+        self.merged = gt.merge(teacher, student, {"image": "image"}, **scopes)
+        if train:
+            self.train()
+
+    def train(self) -> None:
+        answer = self.merged.student(self.merged.before.graph.fetches[0])
+        main, startup = self.merged.program, self.student.startup
         with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard("new_"):
-            self.adapted = nn.Linear(5, 16)(ours)
+            self.adapted = nn.Linear(5, 16)(answer)
             self.loss = F.mse_loss(self.adapted, self.merged.teacher("mean_0"))
             paddle.optimizer.Adam(0.01).minimize(self.loss)
-        with paddle.static.scope_guard(self.scope):
-            self.executor.run(student.startup)
-            for _ in range(2):
-                self.executor.run(self.merged.program, feed=FEED, fetch_list=[self.loss])
+        run(startup, self.scope, {})
+        steps(2, main, self.scope, FEED, self.loss)
 
     def outputs(self) -> Any:
         """Return what the student answers in test mode, before it was saved."""
         test, fetches = gt.for_test(self.merged)
-        return self.executor.run(test, feed=FEED, fetch_list=list(fetches), scope=self.scope)[0]
+        return run(test, self.scope, FEED, *fetches)[0]
 
 
 SAMPLES = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")

@@ -150,7 +150,7 @@ def test_a_program_built_again_in_the_same_process_takes_the_checkpoint(tmp_path
         before = one.parameters()
         moves = list[bool]()
         for _ in range(2):
-            one.run(one.program, X[0, 1])
+            one.step(X[0, 1])
             moves.append(any((one.parameters()[name] != before[name]).any() for name in before))
         assert moves == [False, True]
     for name, held in first.parameters().items():
