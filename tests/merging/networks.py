@@ -54,10 +54,10 @@ class Built:
         self.run({}, program=self.startup)
 
     def held(self, name: str) -> Any:
-        return np.array(self.scope.find_var(name).get_tensor())
+        return array_in(self.scope, name)
 
     def hold(self, name: str, array: Any) -> None:
-        self.scope.var(name).get_tensor().set(array, paddle.CPUPlace())
+        hold(self.scope, name, array)
 
     def save(self, prefix: Path) -> Path:
         """Save the network with its weights for inference; return the file of its program."""
@@ -71,6 +71,14 @@ class Built:
                 str(prefix), feeds, [self.output], executor, program=self.program
             )
         return prefix.with_suffix(".pdmodel" if hasattr(self.program, "desc") else ".json")
+
+
+def array_in(scope: Any, name: str) -> Any:
+    return np.array(scope.find_var(name).get_tensor())
+
+
+def hold(scope: Any, name: str, array: Any) -> None:
+    scope.var(name).get_tensor().set(array, paddle.CPUPlace())
 
 
 def run(program: Any, scope: Any, feed: Mapping[str, Any], *fetch: Any) -> list[Any]:
@@ -151,7 +159,7 @@ def samples(count: int = 4) -> np.ndarray[Any, Any]:
 
 
 def bytes_of(scope: Any, names: Iterable[str]) -> dict[str, bytes]:
-    return {name: np.array(scope.find_var(name).get_tensor()).tobytes() for name in names}
+    return {name: array_in(scope, name).tobytes() for name in names}
 
 
 def perceptron(x: Any) -> Any:

@@ -15,7 +15,7 @@ from graphtool.diagnostics import GraphtoolError, MergeError, Severity, UsageErr
 from graphtool.merging import Merged, check_merge, merge
 from graphtool.training import load_parameters
 from tests.merging import networks
-from tests.merging.networks import Built, bytes_of, merge_built, run, samples, small
+from tests.merging.networks import Built, bytes_of, hold, merge_built, run, samples, small
 
 
 def plain_pair(**student: Any) -> tuple[Built, Built]:
@@ -126,7 +126,7 @@ def test_a_name_that_an_inner_scope_has_for_itself_is_no_collision() -> None:
     for index in (0, 1):
         for name in (f"linear_{index}.w_0", f"linear_{index}.b_0"):
             array = teacher.held(name)
-            kid.var(name).get_tensor().set(array + 1, paddle.CPUPlace())
+            hold(kid, name, array + 1)
     teacher.scope = kid
     merged = merge_built(teacher, student)
     for old, new in merged.plan.renames:
@@ -337,7 +337,7 @@ def _given(source: str, arrays: Any, folder: Any) -> Any:
     if source == "scope":
         scope = paddle.static.Scope()
         for name, array in arrays.items():
-            scope.var(name).get_tensor().set(array, paddle.CPUPlace())
+            hold(scope, name, array)
         return scope
     path = folder / "checkpoint.pdparams"
     path.write_bytes(pickle.dumps(arrays, protocol=4))

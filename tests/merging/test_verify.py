@@ -20,7 +20,7 @@ from graphtool.diagnostics import Diagnostic, MergeError, Report, Severity, Usag
 from graphtool.merging import Merged, _partitioned_run, merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import networks
-from tests.merging.networks import Built, build, bytes_of, merge_built, samples, small
+from tests.merging.networks import Built, build, bytes_of, hold, merge_built, samples, small
 
 _RATES = pytest.mark.parametrize(
     "rate", [lambda: 0.1, lambda: paddle.optimizer.lr.StepDecay(0.1, 2)], ids=["number", "schedule"]
@@ -199,7 +199,7 @@ def _dropout_of(student: Built) -> Any:
     scope = paddle.static.Scope()
     for name in student.scope.local_var_names():
         held = student.scope.find_var(name).get_tensor()
-        scope.var(name).get_tensor().set(np.array(held), paddle.CPUPlace())
+        hold(scope, name, np.array(held))
     return networks.run(output, scope, {"data": samples()}, names[0].result(0))[0]
 
 

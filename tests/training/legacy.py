@@ -22,6 +22,7 @@ from graphtool.merging import merge
 from graphtool.sources import read
 from graphtool.sources.layers import from_layer
 from graphtool.training import export_student, for_test, for_training, load_parameters
+from tests.merging.networks import array_in
 
 guard = getattr(paddle.pir_utils, "OldIrGuard", nullcontext)
 HAS_BRANCHES = guard is nullcontext
@@ -152,7 +153,7 @@ def evaluated() -> dict[str, Any]:
 
 def _state(program: Any, scope: Any) -> dict[str, bytes]:
     held = [name for name, var in program.global_block().vars.items() if var.persistable]
-    return {name: np.array(scope.find_var(name).get_tensor()).tobytes() for name in held}
+    return {name: array_in(scope, name).tobytes() for name in held}
 
 
 def exported(path: str) -> dict[str, Any]:
@@ -210,9 +211,7 @@ def sums(file: str) -> list[float]:
     """Load a state dict into a network, and return the sum of each tensor."""
     net, scope = from_layer(Student, [SHAPE]), paddle.base.core.Scope()
     load_parameters(net, file, scope=scope)
-    arrays = (
-        np.array(scope.find_var(one).get_tensor()) for _, one in sorted(net.parameters.items())
-    )
+    arrays = (array_in(scope, one) for _, one in sorted(net.parameters.items()))
     return [float(array.astype("float64").sum()) for array in arrays]
 
 

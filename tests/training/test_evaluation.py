@@ -16,7 +16,7 @@ from paddle import _C_ops, nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
-from tests.merging.networks import run
+from tests.merging.networks import array_in, run
 from tests.training import legacy
 from tests.training.networks import FEED as IMAGES
 from tests.training.networks import IMAGE, Distilled, Net
@@ -59,7 +59,7 @@ class Training:
         """Return what the Program keeps between runs: parameters, statistics, Adam's moments."""
         values = gt.read(self.net.program).values.values()
         return {
-            value.name: np.array(self.scope.find_var(value.name).get_tensor()).tobytes()
+            value.name: array_in(self.scope, value.name).tobytes()
             for value in values
             if value.persistable
         }

@@ -20,7 +20,7 @@ from graphtool.merging import merge
 from graphtool.readers.tensor_files import read_tensors, write_tensors
 from graphtool.sources.layers import from_layer
 from graphtool.training import load_parameters
-from tests.merging.networks import Built
+from tests.merging.networks import Built, array_in
 from tests.training.legacy import Student as Net
 from tests.training.networks import Half, Recurrent
 
@@ -53,7 +53,7 @@ def pickled(folder: Path, held: dict[str, Any], **table: Any) -> Path:
 
 
 def values(scope: Any, names: Any) -> dict[str, np.ndarray[Any, Any]]:
-    return {name: np.array(scope.find_var(name).get_tensor()) for name in names}
+    return {name: array_in(scope, name) for name in names}
 
 
 def same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -183,7 +183,7 @@ def test_structured_names_go_through_the_table_of_the_file(tmp_path: Path) -> No
     loaded = load_parameters(built().program, tmp_path / "net.pdparams", scope=scope)
 
     assert len(loaded.loaded) == 8
-    found = np.array(scope.find_var("conv2d_0.w_0").get_tensor())
+    found = array_in(scope, "conv2d_0.w_0")
     assert found.tobytes() == source.conv.weight.numpy().tobytes()
 
 
@@ -276,7 +276,7 @@ def test_both_names_of_an_rnns_parameter_are_known_and_its_buffer_is_not_asked_f
         ["linear_0.b_0", "linear_0.w_0"]
         + [f"lstm_cell_0.{n}" for n in ("w_0", "w_1", "b_0", "b_1")]
     )
-    held = np.array(scope.find_var("lstm_cell_0.w_0").get_tensor())
+    held = array_in(scope, "lstm_cell_0.w_0")
     assert held.tobytes() == source.state_dict()["lstm.0.cell.weight_ih"].numpy().tobytes()
 
 

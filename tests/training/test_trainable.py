@@ -16,6 +16,7 @@ from paddle import nn
 from graphtool.diagnostics import GraphtoolError, Severity
 from graphtool.sources.layers import from_layer
 from graphtool.training import for_training, load_parameters
+from tests.merging.networks import array_in
 from tests.networks import Encoder, PlainConvolutions, Segmenter
 from tests.training.legacy import Joined, X
 
@@ -126,7 +127,7 @@ def test_it_trains_as_the_same_network_does_in_dynamic_mode_and_built_for_traini
     # Paddle's dynamic mode itself ends in another last bit than its static mode, one loss in 30.
     assert floats(found) == pytest.approx(floats(dynamic), rel=1e-6)
     for value in layer.state_dict().values():
-        trained = np.array(scope.find_var(value.name).get_tensor())
+        trained = array_in(scope, value.name)
         np.testing.assert_allclose(trained, value.numpy(), rtol=1e-4, atol=1e-6)
 
 
@@ -188,7 +189,7 @@ def test_dropout_whose_mask_an_export_of_paddle_2_left_out_trains(tmp_path: Path
         paddle.optimizer.SGD(0.1).minimize(output.mean())
     executor.run(startup, scope=scope)
     (name,) = load_parameters(trainable.program, tmp_path, scope=scope).loaded
-    weight, x = np.array(scope.find_var(name).get_tensor()), samples(4, 6)
+    weight, x = array_in(scope, name), samples(4, 6)
 
     paddle.seed(0)
     (found,) = executor.run(trainable.program, feed={"x": x}, fetch_list=[output], scope=scope)
@@ -337,4 +338,4 @@ def test_every_parameter_of_a_published_model_learns(
 
 
 def _bytes(scope: Any, name: str) -> bytes:
-    return np.array(scope.find_var(name).get_tensor()).tobytes()
+    return array_in(scope, name).tobytes()
