@@ -27,6 +27,7 @@ _MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="tea
         "GT410",
         "GT411",
         "GT530",
+        "GT625",
         "GT629",
     ),
 )

@@ -212,33 +212,32 @@ def written_files(manifest: Manifest) -> frozenset[str]:
 
 def with_digest(folder: Path, manifest: Manifest, tensors: Iterable[Tensor]) -> Manifest:
     """Return a manifest with the digests of itself, of its program files and of its parameters."""
-    return msgspec.structs.replace(manifest, digest=" ".join(_digests(folder, manifest, tensors)))
+    return msgspec.structs.replace(
+        manifest, digest=" ".join(_digests(folder, manifest, tensors).values())
+    )
 
 
-def _digests(folder: Path, manifest: Manifest, tensors: Iterable[Tensor] | None) -> Iterator[str]:
-    """Yield the digests of a manifest, of its program files, and of its parameters if given."""
-    yield digest((), (), head=undigested(manifest))
+def _digests(folder: Path, manifest: Manifest, tensors: Iterable[Tensor] | None) -> dict[str, str]:
+    """Return the digest of each file; that of the parameters only if its tensors are given."""
+    found = {MANIFEST_FILE: digest((), (), head=undigested(manifest))}
     for file in _program_files(manifest):
-        yield digest((), (), head=file_in(folder, file).read_bytes())
+        found[file] = digest((), (), head=file_in(folder, file).read_bytes())
     if tensors is not None:
-        yield digest(manifest.parameters, tensors)
+        found[PARAMETERS_FILE] = digest(manifest.parameters, tensors)
+    return found
 
 
 def changed_files(
     folder: Path, manifest: Manifest, tensors: Sequence[Tensor] | None = None
 ) -> list[str]:
-    """List the files that have changed since they were written.
-
-    The parameters file is checked only if its `tensors` are given.
+    """List the files that have changed since they were written; for parameters give `tensors`.
 
     Raises ReadError: GT613 for a missing file.
     """
-    files = (MANIFEST_FILE, *_program_files(manifest), PARAMETERS_FILE)
-    saved = manifest.digest.split(" ")
-    if len(saved) != len(files):
+    saved, now = manifest.digest.split(" "), _digests(folder, manifest, tensors)
+    if len(saved) != len(now) + (tensors is None):
         return [MANIFEST_FILE]
-    rows = zip(files, saved, _digests(folder, manifest, tensors), strict=False)
-    return [file for file, before, now in rows if before != now]
+    return [file for (file, one), before in zip(now.items(), saved, strict=False) if one != before]
 
 
 def verified_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:

@@ -135,16 +135,9 @@ def other_program_state(
     )
 
 
-@rule("GT625")
-def never_minimized(optimizer: str) -> Diagnostic:
-    """The optimizer has no state in the Program: `gt.minimize` was not called with both.
-
-    Give the optimizer that minimized the loss, and the Program with that loss.
-    """
-    return Diagnostic(
-        message=f"`{optimizer}` has minimized no loss of the Program",
-        help="gt.minimize(optimizer, loss), then the checkpoint",
-    )
+def _never_minimized(optimizer: object) -> Diagnostic:
+    wanted = "the optimizer that minimized the Program's loss"
+    return bad_argument("optimizer", optimizer, wanted, "gt.minimize(optimizer, loss)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,15 +205,14 @@ def save_checkpoint(
     distributed training each rank saves its own file: random state and running statistics differ.
     Paddle 2.6 exposes no random state, so its generator is reseeded there.
 
-    Raises GraphtoolError: GT601, GT235 for uninitialised Variables. Raises UsageError: GT248, GT625
-    for another optimizer.
+    Raises GraphtoolError: GT601, GT235 for uninitialised Variables. Raises UsageError: GT248.
     """
     file = path_of(path, _SAVE)
     state = _Training.of(program, optimizer, scope)
     if type(step) is not int or step < 0:
         raise UsageError(bad_argument("step", step, "a whole number of 0 or more", _SAVE))
     if _RATE_KEY not in state.variables:
-        raise UsageError(never_minimized(state.optimizer))
+        raise UsageError(_never_minimized(optimizer))
     names = list(state.variables.values())
     require_initialised(state.scope, [*names, *state.info.teacher_weights], _SAVE_FROM)
     manifest = state.manifest(step, random_state())
@@ -244,7 +236,7 @@ def load_checkpoint(
     number for its learning rate keeps that.
 
     Raises GraphtoolError with all problems and nothing changed: GT235 for a teacher without
-    weights, GT623, GT624, GT625. Raises ReadError: GT001, GT010, GT240, GT621 for the file.
+    weights, GT248, GT623, GT624. Raises ReadError: GT001, GT010, GT240, GT621 for the file.
     Raises UsageError: GT248.
     """
     file = path_of(path, "gt.load_checkpoint(path, merged, optimizer)")
@@ -252,7 +244,10 @@ def load_checkpoint(
     state = _Training.of(program, optimizer, scope)
     require_initialised(state.scope, state.info.teacher_weights, _SAVE_FROM)
     current = state.manifest(saved.step, ())
-    report = Report.of(_differences(str(file), saved, tensors, current, state))
+    found = list(_differences(str(file), saved, tensors, current, state))
+    if _RATE_KEY not in state.variables:
+        found.insert(0, _never_minimized(optimizer))
+    report = Report.of(found)
     if report.errors:
         raise GraphtoolError(*report.errors)
     values = {name: tensors[key] for key, name in state.variables.items()}
@@ -425,8 +420,6 @@ def _differences(
 ) -> Iterator[Diagnostic]:
     """Compare a checkpoint with the Program and optimizer that it is loaded into."""
     is_minimized = _RATE_KEY in state.variables
-    if not is_minimized:
-        yield never_minimized(current.optimizer)
     yield from _optimizer_differences(path, saved, current)
     if is_minimized and saved.optimizer == current.optimizer:
         yield from _variable_differences(path, tensors, state)

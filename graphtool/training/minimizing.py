@@ -39,7 +39,7 @@ from graphtool.graph import Graph, ProgramKind, Shape, variable_of
 from graphtool.merging.merged import wrong_program
 from graphtool.ops import is_optimizer
 from graphtool.training import _ranks as ranks
-from graphtool.training.program_info import ProgramInfo, reached_by_gradient
+from graphtool.training.program_info import ProgramInfo, ancestors
 
 __all__ = ["minimize"]
 
@@ -483,7 +483,9 @@ def _unknown_parameters(request: _Request) -> Iterator[Diagnostic]:
 def _parameter_errors(request: _Request) -> Iterator[Diagnostic]:
     """Find out that no parameter would learn, or that one would be updated twice."""
     graph, trainable = request.graph, request.names(trainable=True)
-    reached = {variable_of(name, graph) for name in reached_by_gradient(graph, [request.loss_name])}
+    reached = {
+        variable_of(name, graph) for name in ancestors(graph, [request.loss_name], gradient=True)
+    }
     if reached.isdisjoint(trainable):
         yield nothing_learns(request.loss_name, trainable, request.names(trainable=False))
     updates: dict[str, str] = {}

@@ -20,7 +20,6 @@ __all__ = [
     "ProgramInfo",
     "ancestors",
     "check_program",
-    "reached_by_gradient",
     "required_operators",
     "scope_of",
     "training_operators",
@@ -130,18 +129,11 @@ def scope_of(scope: Paddle | None) -> Paddle:
     return scope
 
 
-def reached_by_gradient(graph: Graph, outputs: Iterable[str]) -> frozenset[str]:
-    """Return the Values that a gradient from the outputs reaches, outputs included.
-
-    It flows from an Operator's results to its operands, and ends at Values with `stop_gradient`.
-    """
-    return ancestors(graph, outputs, gradient=True)
-
-
 def ancestors(graph: Graph, outputs: Iterable[str], *, gradient: bool = False) -> frozenset[str]:
     """Return the Values that the outputs are computed from, outputs included.
 
-    With `gradient`, Values that stop it are left out, with all that only they are computed from.
+    With `gradient`, those that a gradient from the outputs reaches: it flows from an Operator's
+    results to its operands, and ends at Values with `stop_gradient`.
     """
     found, pending = set[str](), list(outputs)
     while pending:

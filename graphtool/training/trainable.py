@@ -48,7 +48,7 @@ from graphtool.sources.layers import Network
 from graphtool.sources.model_spec import is_callable_spec
 from graphtool.structure import analyse
 from graphtool.training.parameters import load_parameters
-from graphtool.training.program_info import reached_by_gradient
+from graphtool.training.program_info import ancestors
 
 __all__ = ["Model", "Trainable", "for_training", "open_model"]
 
@@ -331,7 +331,7 @@ def _gradient_diagnostics(
     for kind, number in empty.items():
         lacks = f"{counted(number, 'operator')} `{kind}` without a result that its gradient needs"
         yield lost_in_export(before, lacks, severity=Severity.WARNING)
-    reached = reached_by_gradient(after, before.fetches)
+    reached = ancestors(after, before.fetches, gradient=True)
     lost = [name for name in persistable_values(after) if name in trainable - reached]
     if lost:
         names = f"no gradient from the outputs reaches {counted(len(lost), 'parameter')}: "

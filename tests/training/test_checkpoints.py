@@ -378,7 +378,7 @@ def rate_of(made: Training) -> Any:
 def test_an_optimizer_that_has_not_minimized_is_refused(saved: tuple[Training, Path]) -> None:
     made, path = saved
     for call, options in ((gt.save_checkpoint, {"step": 1}), (gt.load_checkpoint, {})):
-        with pytest.raises(gt.GraphtoolError, match=r"GT625.*`Adam` has minimized no loss"):
+        with pytest.raises(gt.GraphtoolError, match=r"GT248.*<Adam>.*that minimized"):
             call(path, made.merged, optimizer.Adam(0.1), scope=made.scope, **options)
         with pytest.raises(gt.UsageError, match=r"GT248.*`optimizer` is `None`"):
             call(path, made.merged, None, scope=made.scope, **options)
