@@ -199,10 +199,7 @@ class _Call:
 
 
 def _checked(call: _Call) -> _Call:
-    """Check the arguments of a call, and resolve its place.
-
-    Raises UsageError: GT248.
-    """
+    """Check the arguments of a call, and resolve its place."""
     scopes = {"scope": call.scope, "teacher_scope": call.teacher_scope}
     check_arguments(call.feed_map, call.prefix, call.shared, **scopes)
     # Only strings are compared: PIR Values crash once their Program is gone.
@@ -248,10 +245,7 @@ _CODES_BEFORE_OPENING = frozenset({"GT219", "GT243", "GT244"})
 
 
 def _check_before_opening(call: _Call, student: LiveProgram) -> None:
-    """Check a teacher before Paddle opens or translates it, which can abort the process.
-
-    Raises MergeError with all errors.
-    """
+    """Check a teacher before Paddle opens or translates it, which can abort the process."""
     teacher = call.teacher
     is_path = isinstance(teacher, str | PathLike)
     graph = read(fspath(teacher)) if is_path else graph_before_merges(teacher)
@@ -392,10 +386,7 @@ def _check_sources(
     teachers: tuple[type, ...],
     students: tuple[type, ...] = (),
 ) -> None:
-    """Refuse networks that are neither live nor of the other types that a call accepts.
-
-    Raises UsageError: GT248, for both at once.
-    """
+    """Refuse networks that are neither live nor of the other types that a call accepts."""
     networks = (("teacher_program", teacher, teachers), ("student_program", student, students))
     found = [
         bad_argument(name, given, "a Program, a Network or a path" if types else _LIVE)
@@ -478,10 +469,7 @@ def check_merge(
 
 
 def _check_student_file(student: Graph) -> None:
-    """Check a saved student's parameter file, which merging loads.
-
-    Raises ReadError: GT237, GT240, GT250.
-    """
+    """Check a saved student's parameter file, which merging loads."""
     names = saved_names(student)
     path = find_parameters(student.source, names, endings=SUFFIXES)
     if path is None:

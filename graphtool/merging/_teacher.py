@@ -234,10 +234,7 @@ def find_weights(
 def _names_in_scope(
     scope: Paddle, description: str, plan: MergePlan, student_scope: Paddle
 ) -> dict[str, str]:
-    """Map new names of the teacher's weights to the names that a Scope has them under.
-
-    Raises MergeError: GT202, GT237, GT250.
-    """
+    """Map new names of the teacher's weights to the names that a Scope has them under."""
     variables = scope_facts(scope, (name for pair in plan.weights for name in pair)).variables
     held = {name for name, variable in variables.items() if variable.initialised}
     # Under these names the source holds what the student trains, not the teacher's weights.
@@ -282,10 +279,7 @@ def _read_file(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, T
 
 
 def _select_arrays(source: Mapping[str, Paddle], plan: MergePlan) -> dict[str, Paddle]:
-    """Select the teacher's weights from a mapping, by their old names.
-
-    Raises MergeError: GT237 for what is not an array of numbers.
-    """
+    """Select the teacher's weights from a mapping, by their old names."""
     import numpy as np
 
     arrays = {old: np.asarray(source[name]) for old, name in _source_names(source, plan).items()}

@@ -230,11 +230,7 @@ def require_initialised(
 
 
 def _checked_names(merged: Merged) -> list[str]:
-    """Return the names of a merged Program's parameters in the order in which Paddle saves them.
-
-    Raises GraphtoolError: GT231, GT235. Raises ReadError: GT031 if Values of the student's were
-    removed or renamed.
-    """
+    """Return the names of a merged Program's parameters in the order in which Paddle saves them."""
     current = LiveProgram.of(merged.program)
     graph = current.graph
     operator = next(filter(is_training, graph.operators.values()), None)
@@ -287,10 +283,7 @@ def _write(folder: Path, merged: Merged, names: Sequence[str], recipe: str | Non
 
 
 def check_not_truncated(file: Path) -> None:
-    """Check that a PIR program or parameter file is whole: Paddle does not report a full disk.
-
-    Raises OSError.
-    """
+    """Check that a PIR program or parameter file is whole: Paddle does not report a full disk."""
     try:
         if file.suffix == ".json":
             json.loads(file.read_bytes())

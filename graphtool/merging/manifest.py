@@ -259,10 +259,7 @@ def undigested(manifest: msgspec.Struct) -> bytes:
 
 
 def decode_manifest(data: bytes, kind: type[_Struct], refusal: Callable[..., ReadError]) -> _Struct:
-    """Decode the manifest of a folder or checkpoint.
-
-    Raises what `refusal` makes of a reason and a help.
-    """
+    """Decode a manifest of a folder or checkpoint; raises `refusal(reason, help)`."""
     try:
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
         if schema is not None and bytes(schema) != str(SCHEMA).encode():
@@ -276,10 +273,7 @@ def decode_manifest(data: bytes, kind: type[_Struct], refusal: Callable[..., Rea
 def named_tensors(
     names: Sequence[str], tensors: Sequence[Tensor], refusal: Callable[..., ReadError]
 ) -> dict[str, Tensor]:
-    """Return the tensors of a file by the names of its manifest.
-
-    Raises what `refusal` makes of a reason.
-    """
+    """Return the tensors of a file by the names of its manifest; raises `refusal(reason)`."""
     if len({*names}) != len(tensors) or len(names) != len(tensors):
         raise refusal(f"it holds {len(tensors)} tensors, and its manifest names {len(names)}")
     return dict(zip(names, tensors, strict=True))

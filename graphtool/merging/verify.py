@@ -459,10 +459,7 @@ def _call(feeds: Iterable[str], array: str = "array") -> str:
 def _inputs(
     merged: Merged, graph: Graph, feed: Mapping[str, Paddle]
 ) -> tuple[dict[str, Paddle], tuple[str, ...]]:
-    """Return each feed's input, given or generated, and the names of those that were generated.
-
-    Raises UsageError: GT248 for what is not an array of numbers. Raises MergeError: GT210, GT256.
-    """
+    """Return each feed's input, given or generated, and the names of those that were generated."""
     import numpy as np
 
     known = _feed_names(graph)

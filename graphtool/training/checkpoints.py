@@ -329,10 +329,7 @@ class _Training:
 
     @classmethod
     def of(cls, program: Paddle, optimizer: Paddle, scope: Paddle | None) -> _Training:
-        """Read a Program, and unwrap its optimizer.
-
-        Raises UsageError: GT248 for what holds no Program, or is no Scope or optimizer.
-        """
+        """Read a Program, and unwrap its optimizer."""
         if not hasattr(optimizer, "minimize"):
             raise UsageError(bad_argument("optimizer", optimizer, "an optimizer", _SAVE))
         info, optimizers = ProgramInfo.of(program), tuple(unwrapped(optimizer))

@@ -217,10 +217,7 @@ def export_student(
 
 
 def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagnostic, ...]]:
-    """Return the requested path, or a numbered one if other files are in the way.
-
-    An error would lose the training that the export concludes.
-    """
+    """Return the requested path, or a numbered one: an error would lose the training."""
     found: list[Diagnostic] = []
     if requested.is_dir() or not requested.name:
         folder, requested = requested, requested / _DEFAULT_NAME
@@ -269,10 +266,7 @@ def _checksum(file: Path) -> str:
 def _evaluation(
     info: ProgramInfo, fetch: Sequence[Paddle | str] | None
 ) -> tuple[Evaluation, tuple[Diagnostic, ...]]:
-    """Return the student in test mode; a diagnostic if its outputs are inferred.
-
-    Raises GraphtoolError: GT631, GT632, and what `make_evaluation` raises.
-    """
+    """Return the student in test mode; a diagnostic if its outputs are inferred."""
     student = info.student.graph
     outputs, diagnostics = _outputs(student) if fetch is None else (fetch, ())
     evaluation = _eval_build(info) if fetch is None else None
@@ -333,10 +327,7 @@ def _outputs(graph: Graph) -> tuple[Sequence[str], tuple[Diagnostic, ...]]:
 def _state_dict_variables(
     info: ProgramInfo, exported: Graph, layer: Paddle | None
 ) -> Mapping[str, str]:
-    """Map the keys of the state dict to Variables.
-
-    Raises GraphtoolError: GT634 if the Layer does not fit.
-    """
+    """Map the keys of the state dict to Variables."""
     student, exported_names = info.student.graph, persistable_names(exported)
     known = StateDictKeys.of(info, layer)
     if known is None:
@@ -398,10 +389,7 @@ def _parameter_scope(
     scope: Paddle | None,
     stack: ExitStack,
 ) -> tuple[Paddle, tuple[Diagnostic, ...]]:
-    """Return the Scope to export from, with diagnostics; `stack` closes it if it is temporary.
-
-    Raises GraphtoolError: GT235 for uninitialised parameters.
-    """
+    """Return the Scope to export from, with diagnostics; `stack` closes it if it is temporary."""
     is_merged = scope is None and info.merges
     source = info.merges[0].scope if is_merged else scope_of(scope)
     names = list(dict.fromkeys((*persistable_names(graph), *saved)))

@@ -357,10 +357,7 @@ def _request(
     parameters: Sequence[Paddle | str] | None,
     accumulate: int,
 ) -> _Request:
-    """Read the loss's Program, which under PIR is the current main one.
-
-    Raises UsageError: GT340, GT547.
-    """
+    """Read the loss's Program, which under PIR is the current main one."""
     static = load_paddle().static
     program = static.default_main_program()
     if _is_pir_value(loss):
@@ -391,10 +388,7 @@ def _request(
 def _no_grad_values(
     request: _Request, given: Collection[Paddle | str] | None
 ) -> Collection[Paddle] | None:
-    """Return `no_grad_set` as Paddle takes it, which under PIR means without names.
-
-    Raises UsageError: GT248 for a Value of another Program. Raises ReadError: GT101, GT102, GT031.
-    """
+    """Return `no_grad_set` as Paddle takes it, which under PIR means without names."""
     for each in given or ():
         if not isinstance(each, str) and not request.contains(each):
             wanted = "a Value of the loss's Program, or its name"

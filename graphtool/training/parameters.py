@@ -212,10 +212,7 @@ class StateDictKeys:
 
     @classmethod
     def held_by(cls, source: Paddle) -> StateDictKeys:
-        """Return the keys of a Layer, or of a Network's Layer.
-
-        Raises UsageError: GT248 for anything else.
-        """
+        """Return the keys of a Layer, or of a Network's Layer."""
         if isinstance(source, Network):
             layer, found = source.layer, source.parameters
         elif isinstance(source, load_paddle().nn.Layer):

@@ -45,14 +45,12 @@ class ProgramInfo:
 
     @classmethod
     def of(cls, source: Paddle) -> ProgramInfo:
-        """Read a Program, or what holds one.
-
-        Raises UsageError: GT248 for anything else.
-        """
+        """Read a Program, or what holds one."""
         check_program(source)
         program = program_of(source)
+        names: Mapping[str, str] = {}
         if is_legacy(program):
-            live, names = LiveProgram.of(program), {}
+            live = LiveProgram.of(program)
         else:
             walk = read_pir(program)
             live = LiveProgram(program=program, graph=walk.graph, keys=walk.keys)
@@ -107,20 +105,14 @@ class ProgramInfo:
 
 
 def check_program(source: object) -> None:
-    """Reject anything that neither is nor holds a Program.
-
-    Raises UsageError: GT248.
-    """
+    """Reject anything that neither is nor holds a Program: GT248."""
     if not is_live(source):
         wanted = "a Program, a Network or a Merged"
         raise UsageError(bad_argument("program", source, wanted, "merged.program"))
 
 
 def scope_of(scope: Paddle | None) -> Paddle:
-    """Return a Scope, the global one for None.
-
-    Raises UsageError: GT248 for anything else.
-    """
+    """Return a Scope, the global one for None; GT248 for anything else."""
     if scope is None:
         return load_paddle().static.global_scope()
     if not hasattr(scope, "find_var") or isinstance(scope, type):

@@ -205,10 +205,7 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
 
 
 def _open_program(source: Paddle | str | PathLike[str]) -> LiveProgram:
-    """Return a Program, or that of a saved model, with its Graph.
-
-    Raises ReadError as `gt.read` does, and GT032 where Paddle can't translate a legacy model.
-    """
+    """Return a Program, or that of a saved model, with its Graph."""
     if isinstance(source, LiveProgram):
         return source
     if not isinstance(source, str | PathLike):
