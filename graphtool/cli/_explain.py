@@ -22,6 +22,11 @@ GONE: Mapping[str, str] = {
     "GT113": "Names that look alike are no longer looked for; `--format json` escapes all letters.",
     "GT382": "CKA is no longer measured without outliers. If one sample is many times as large as "
     "the others, normalise the samples and measure again.",
+    **dict.fromkeys(
+        ("GT538", "GT545", "GT548"),
+        "A lost rank is no longer named: Paddle's launcher stops all ranks once one has failed. The "
+        "cause is in the log of the rank that failed first, `log/workerlog.N`.",
+    ),
 }
 
 # A code or its first digits.
