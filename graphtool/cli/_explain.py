@@ -24,7 +24,7 @@ GONE: Mapping[str, str] = {
     "the others, normalise the samples and measure again.",
     **dict.fromkeys(
         ("GT538", "GT545", "GT548"),
-        "A lost rank is no longer named: Paddle's launcher stops all ranks once one has failed. The "
+        "A lost rank is no longer named: Paddle's launcher stops all once one has failed. The "
         "cause is in the log of the rank that failed first, `log/workerlog.N`.",
     ),
 }
