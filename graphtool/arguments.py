@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from os import PathLike, fsencode, fspath
+from pathlib import Path
 from reprlib import Repr
 from typing import TypeGuard, cast
 
-from graphtool.diagnostics import Diagnostic, rule
+from graphtool.diagnostics import Diagnostic, UsageError, rule
 
-__all__ = ["are_texts", "bad_argument", "is_text", "short_repr"]
+__all__ = ["are_texts", "bad_argument", "is_text", "path_of", "short_repr"]
 
 _MERGE = 'graphtool.merge(teacher, student, {"image": "image"}, name_prefix="teacher_")'
 
 
-_OLD_CODES = "GT249 GT254 GT350 GT358 GT407 GT408 GT410 GT411 GT530 GT629"
+_OLD_CODES = "GT249 GT254 GT350 GT358 GT407 GT408 GT410 GT411 GT530 GT625 GT629"
 
 
 @rule("GT248", replaces=_OLD_CODES.split())
@@ -39,6 +42,22 @@ def are_texts(given: object) -> TypeGuard[Sequence[str]]:
     if not isinstance(given, list | tuple):
         return False
     return all(isinstance(one, str) for one in cast("Sequence[object]", given))
+
+
+def path_of(path: object, call: str, argument: str = "path") -> Path:
+    """Return the path that an argument of a call is.
+
+    Raises UsageError: GT248 for anything that the operating system takes for no path.
+    """
+    given: object = path
+    if isinstance(path, PathLike):
+        given = fspath(cast("PathLike[str]", path))
+    if isinstance(given, str) and given and "\0" not in given:
+        # A lone surrogate has no encoding.
+        with suppress(UnicodeEncodeError):
+            fsencode(given)
+            return Path(given)
+    raise UsageError(bad_argument(argument, cast("object", path), "a path", call))
 
 
 class _ShortRepr(Repr):

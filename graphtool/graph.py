@@ -320,6 +320,8 @@ def module_path(struct_name: str) -> str:
 
 
 def variable_of(name: str, graph: Graph) -> str:
-    """Return the Variable of a Value: `x` for `x@2`, the second write to `x`."""
+    """Return the Variable of a Value: `x` for `x@2`, a legacy program's second write to `x`."""
+    if graph.kind is ProgramKind.PIR:
+        return name
     variable = _WRITE_NUMBER.sub("", name)
     return variable if variable in graph.values else name

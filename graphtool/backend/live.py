@@ -338,7 +338,7 @@ def merge_records(program: Paddle) -> _Merges:
 def student_scope_of(program: Paddle) -> Paddle | None:
     """Return the student's Scope of a merged Program, None if it has no teacher."""
     merges = merge_records(program)
-    return merges[0].scopes.student if merges else None
+    return merges[0].scope if merges else None
 
 
 def set_merge_records(program: Paddle, merges: _Merges, carriers: Iterable[str] = ()) -> None:

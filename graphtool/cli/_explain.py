@@ -24,6 +24,11 @@ GONE: Mapping[str, str] = {
     "GT245": "Quantised networks are merged as they are, with their rounding; nothing warns of it.",
     "GT382": "CKA is no longer measured without outliers. If one sample is many times as large as "
     "the others, normalise the samples and measure again.",
+    **dict.fromkeys(
+        ("GT538", "GT545", "GT548"),
+        "A lost rank is no longer named: Paddle's launcher stops all once one has failed. The "
+        "cause is in the log of the rank that failed first, `log/workerlog.N`.",
+    ),
 }
 
 # A code or its first digits.

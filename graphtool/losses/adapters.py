@@ -172,7 +172,7 @@ def _parameters(value: Paddle, shape: list[int], features: int, name: str) -> tu
     programs = static.default_main_program(), static.default_startup_program()
     taken = frozenset(used for program in programs for used in _names(program))
     merged = merged_of(programs[0])
-    scopes = [static.global_scope(), *([merged.scopes.student] if merged else ())]
+    scopes = [static.global_scope(), *([merged.scope] if merged else ())]
 
     def is_free(name: str) -> bool:
         return name not in taken and not any(scope.find_var(name) for scope in scopes)

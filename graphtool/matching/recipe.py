@@ -256,7 +256,9 @@ def _argument_errors(pairs: object, path: object, weights: object) -> Iterator[D
         numbers = cast("Sequence[object]", given) if isinstance(given, Sequence) else ()
         if len(numbers) != len(pairs) or not all(map(_is_weight, numbers)):
             expected = f"a list of {counted(len(pairs), 'weight')}, each a number of 0 or more"
-            yield bad_argument("weights", given, expected, f"weights=[1.0] * {len(pairs)}")
+            yield bad_argument(
+                "weights", cast("object", given), expected, f"weights=[1.0] * {len(pairs)}"
+            )
     if not isinstance(path, str | PathLike):
         yield bad_argument("path", path, "the path of a file", _WRITE)
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
-from pathlib import Path
-from typing import TypeGuard
+from typing import TypeVar, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.errors import raise_paddle_errors_as
@@ -28,7 +27,6 @@ from graphtool.backend.layer_weights import (
     has_pending_startup,
     missing_tensors,
     weights_layer,
-    weights_layer_unless_in,
 )
 from graphtool.backend.live import (
     LiveProgram,
@@ -36,19 +34,20 @@ from graphtool.backend.live import (
     is_live,
     live_program,
     merge_records,
+    open_saved,
+    program_before_merges,
     program_of,
     set_merge_records,
-    student_scope_of,
+    translate,
 )
 from graphtool.backend.paddle import Paddle, is_legacy, load_paddle, static_mode
-from graphtool.backend.tensors import assign_tensors, initialised_tensors
+from graphtool.backend.tensors import assign_tensors, initialised_tensors, new_scope
 from graphtool.both import Both
 from graphtool.checks.plan import (
     MergePlan,
     ParametersWhen,
     are_saved_shapes,
     check_arguments,
-    persistable_names,
     plan_without_facts,
     saved_names,
 )
@@ -66,18 +65,26 @@ from graphtool.diagnostics import (
 from graphtool.facts import ScopeFacts
 from graphtool.graph import Graph, ProgramKind, collection_paused
 from graphtool.interrupts import raise_pending_interrupt
-from graphtool.merging._teacher import Provenance, Scopes, Teacher, open_teacher, transfer_weights
+from graphtool.merging._teacher import (
+    IN_SOURCE,
+    Provenance,
+    TeacherWeights,
+    is_saved_model,
+    teacher_weights,
+    transfer_weights,
+)
 from graphtool.merging.merged import Merged, inherited_merges, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
-from graphtool.paths import path_exists, resolve_model_prefix
 from graphtool.readers.files import find_parameters
 from graphtool.readers.problems import no_parameters_beside, wrong_tensor_count
-from graphtool.readers.tensor_files import ParameterFileFacts, parameter_file_facts
+from graphtool.readers.tensor_files import parameter_file_facts
 from graphtool.readers.weights import SUFFIXES
 from graphtool.sources import Source, read, read_without_teachers
 from graphtool.sources.layers import Network
 
 __all__ = ["Comparison", "Merged", "Verification", "check_merge", "merge", "merged_of"]
+
+_Read = TypeVar("_Read")
 
 _LIVE = "a Program or a Network, as graphtool.for_training(path) gives for a saved model"
 
@@ -139,35 +146,33 @@ def merge(
     GT258), and Paddle may crash.
     """
     _check_sources(teacher_program, student_program, teachers=(str, PathLike))
-    call = _Call.of(
-        teacher_program,
-        student_program,
-        feed_map,
-        name_prefix,
-        parameters,
-        shared,
-        place=place,
-        scope=load_paddle().static.global_scope() if scope is None else scope,
-        teacher_scope=teacher_scope,
+    call = _checked(
+        _Call(
+            teacher=teacher_program,
+            student=student_program,
+            feed_map=feed_map,
+            prefix=name_prefix,
+            parameters=parameters,
+            shared=shared,
+            place=place,
+            scope=load_paddle().static.global_scope() if scope is None else scope,
+            teacher_scope=teacher_scope,
+        )
     )
     with raise_paddle_errors_as(MergeError, "gt.merge"):
         with collection_paused():
             teacher, student = _open_networks(call)
-            weights = _Weights(
-                scope=teacher.scope, file=teacher.file, in_source=teacher.has_own_weights
-            )
-            known = _operator_types(teacher.live.graph), _operator_types(student.graph)
-            plan = _plan(call, teacher.live.graph, student.graph, weights, known)
+            weights = teacher_weights(call.teacher, teacher.graph, call.teacher_scope, call.scope)
+            known = _operator_types(teacher.graph), _operator_types(student.graph)
+            plan = _plan(call, teacher.graph, student.graph, weights, known)
         report = run_rules(plan)
         if report.errors:
             raise MergeError(*report)
         for found in report:
             if found.severity is Severity.WARNING:
                 warn(found)
-        if plan.parameters is ParametersWhen.NOW:
-            teacher.load(teacher.scope)
         with static_mode(student.kind), ExitStack() as undo:
-            merged = _merge(call, teacher, student, plan, report, undo, share=share)
+            merged = _merge(call, teacher, student, plan, report, weights, undo, share=share)
             # Garbage collection has just run, for some milliseconds: check for Ctrl-C once more.
             raise_pending_interrupt()
             undo.pop_all()
@@ -186,57 +191,12 @@ class _Call:
     student: Source
     feed_map: Mapping[str, str]
     prefix: str
-    parameters: ParametersWhen
-    shared: tuple[str, ...]
+    parameters: str
+    shared: Iterable[str]
     scope: Paddle | None
     teacher_scope: Paddle | None
     place: Paddle | None
     restored: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        teacher: Source,
-        student: Source,
-        feed_map: Mapping[str, str],
-        name_prefix: str,
-        parameters: object,
-        shared: Iterable[str],
-        *,
-        place: Paddle | None,
-        scope: Paddle | None,
-        teacher_scope: Paddle | None,
-        restored: bool = False,
-    ) -> _Call:
-        """Check and collect the arguments of a call.
-
-        Raises UsageError: GT248.
-        """
-        check_arguments(feed_map, name_prefix, shared, scope=scope, teacher_scope=teacher_scope)
-        # Only strings are compared: PIR Values crash once their Program is gone.
-        known = {when.value for when in ParametersWhen}
-        if not isinstance(parameters, str) or parameters not in known:
-            example = 'merge(..., parameters="later")'
-            raise UsageError(bad_argument("parameters", parameters, "`now` or `later`", example))
-        wanted = 'a Place, or what Paddle calls it: "cpu"'
-        if not (place is None or isinstance(place, str) or type(place).__name__.endswith("Place")):
-            raise UsageError(bad_argument("place", place, wanted))
-        try:
-            place = None if place is None else as_place(place)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise UsageError(bad_argument("place", place, f"a Place: {error}")) from None
-        return cls(
-            teacher=teacher,
-            student=student,
-            feed_map=feed_map,
-            prefix=name_prefix,
-            parameters=ParametersWhen(parameters),
-            shared=tuple(shared),
-            scope=scope,
-            teacher_scope=teacher_scope,
-            place=place,
-            restored=restored,
-        )
 
     @property
     def one_program(self) -> bool:
@@ -244,30 +204,46 @@ class _Call:
         return is_live(self.teacher) and program_of(self.teacher) is program_of(self.student)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Weights:
-    """Where the teacher's weights are: in a Scope, None if it is unknown, or along with it.
+def _checked(call: _Call) -> _Call:
+    """Check the arguments of a call, and resolve its place."""
+    scopes = {"scope": call.scope, "teacher_scope": call.teacher_scope}
+    check_arguments(call.feed_map, call.prefix, call.shared, **scopes)
+    # Only strings are compared: PIR Values crash once their Program is gone.
+    given, known = cast("object", call.parameters), {when.value for when in ParametersWhen}
+    if not isinstance(given, str) or given not in known:
+        example = 'merge(..., parameters="later")'
+        raise UsageError(bad_argument("parameters", given, "`now` or `later`", example))
+    place, wanted = call.place, 'a Place, or what Paddle calls it: "cpu"'
+    if not (place is None or isinstance(place, str) or type(place).__name__.endswith("Place")):
+        raise UsageError(bad_argument("place", place, wanted))
+    try:
+        return replace(call, place=None if place is None else as_place(place))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(bad_argument("place", place, f"a Place: {error}")) from None
 
-    `file` is the content of its parameter file; if `in_source`, the weights are in no Scope yet.
+
+def _open_networks(call: _Call) -> tuple[LiveProgram, LiveProgram]:
+    """Open both networks; a legacy teacher is translated for a PIR student.
+
+    A teacher that had a teacher itself is opened as it was before that merge, without losses and
+    optimizer.
     """
-
-    scope: Paddle | None = None
-    file: ParameterFileFacts | None = None
-    in_source: bool = False
-
-
-def _open_networks(call: _Call) -> tuple[Teacher, LiveProgram]:
     student = live_program(call.student)
-    teacher, is_pir = call.teacher, student.kind is ProgramKind.PIR
-    if isinstance(teacher, str | PathLike) or is_legacy(program_of(teacher)) is is_pir:
+    source, is_pir = call.teacher, student.kind is ProgramKind.PIR
+    is_path = isinstance(source, str | PathLike)
+    if is_path or is_legacy(program_of(source)) is is_pir:
         _check_before_opening(call, student)
-    opened = open_teacher(teacher, call.teacher_scope, call.scope, student.kind)
+    if is_path:
+        return open_saved(read(fspath(source)), student.kind), student
+    teacher = program_before_merges(source)
+    if teacher.kind is ProgramKind.LEGACY and is_pir:
+        teacher = translate(teacher.program)
     if call.one_program:
         # Paddle hangs if a Program is copied into its own Block.
-        with static_mode(opened.live.kind):
-            clone = LiveProgram.of(opened.live.program.clone())
-        opened = replace(opened, live=replace(clone, graph=opened.live.graph))
-    return opened, student
+        with static_mode(teacher.kind):
+            clone = LiveProgram.of(teacher.program.clone())
+        teacher = replace(clone, graph=teacher.graph)
+    return teacher, student
 
 
 # Checked before Paddle opens the teacher: opening can abort the process, translation hides them.
@@ -275,15 +251,12 @@ _CODES_BEFORE_OPENING = frozenset({"GT219", "GT243", "GT244"})
 
 
 def _check_before_opening(call: _Call, student: LiveProgram) -> None:
-    """Check a teacher before Paddle opens or translates it, which can abort the process.
-
-    Raises MergeError with all errors.
-    """
+    """Check a teacher before Paddle opens or translates it, which can abort the process."""
     teacher = call.teacher
     is_path = isinstance(teacher, str | PathLike)
     graph = read(fspath(teacher)) if is_path else graph_before_merges(teacher)
     known = known_operators(graph.kind), _operator_types(student.graph)
-    errors = run_rules(_plan(call, graph, student.graph, _Weights(in_source=True), known)).errors
+    errors = run_rules(_plan(call, graph, student.graph, IN_SOURCE, known)).errors
     if any(found.code in _CODES_BEFORE_OPENING for found in errors):
         raise MergeError(*errors)
 
@@ -291,21 +264,23 @@ def _check_before_opening(call: _Call, student: LiveProgram) -> None:
 @collection_paused()
 def _merge(
     call: _Call,
-    teacher: Teacher,
+    teacher: LiveProgram,
     student: LiveProgram,
     plan: MergePlan,
     report: Report,
+    weights: TeacherWeights,
     undo: ExitStack,
     *,
     share: bool,
 ) -> Merged:
-    scopes = Scopes(
-        teacher=teacher.scope, student=call.scope, share=share or teacher.has_own_weights
-    )
     network = call.student if isinstance(call.student, Network) else None
     inherited = inherited_merges(student)
+    is_now = plan.parameters is ParametersWhen.NOW
+    source = weights.scope if weights.load is None else new_scope()
+    if is_now and weights.load is not None:
+        weights.load(source)
     # Clones: later changes to the teacher's Program must not affect the merge.
-    originals = teacher.live.program.clone(), student.program.clone()
+    originals = teacher.program.clone(), student.program.clone()
     undo.callback(set_merge_records, student.program, merge_records(student.program))
     names = NewNames(
         feed_map=plan.feed_map,
@@ -314,20 +289,24 @@ def _merge(
         unmapped_feeds=plan.unmapped_feeds,
         prefix=plan.prefix,
     )
-    joined = join(names, teacher.live, student, undo)
-    if plan.parameters is ParametersWhen.NOW:
-        transfer_weights(plan, scopes, call.place, undo)
+    joined = join(names, teacher, student, undo)
+    provenance = Provenance({}, unknown="they are still to be loaded")
+    if is_now:
+        share = share or weights.load is not None
+        transfer_weights(plan, source, call.scope, call.place, undo, share=share)
+        old_names = {new: old for old, new in plan.weights}
+        provenance = Provenance(old_names, scope=weights.scope, load=weights.load)
     merged = Merged(
         plan=plan,
         report=report,
-        scopes=scopes,
+        scope=call.scope,
         place=call.place,
         joined=joined,
         originals=originals,
         before=student,
-        source=teacher.live,
+        source=teacher,
         network=network,
-        provenance=_provenance(plan, teacher),
+        provenance=provenance,
     )
     layer = weights_layer(network)
     if layer is not None:
@@ -339,20 +318,11 @@ def _merge(
     return register(merged, inherited)
 
 
-def _provenance(plan: MergePlan, teacher: Teacher) -> Provenance:
-    if plan.parameters is ParametersWhen.LATER:
-        return Provenance.unavailable("they are still to be loaded")
-    names = {new: old for old, new in plan.weights}
-    if teacher.has_own_weights:
-        return Provenance.of_file(teacher.load, names)
-    return Provenance.of_scope(teacher.scope, names)
-
-
 def _plan(
     call: _Call,
     teacher: Graph,
     student: Graph,
-    weights: _Weights,
+    weights: TeacherWeights,
     known: tuple[frozenset[str] | None, frozenset[str] | None],
 ) -> MergePlan:
     """Return the plan of a merge with all facts about it; nothing is changed.
@@ -367,38 +337,38 @@ def _plan(
         shared=call.shared,
         translated=call.restored and student.kind is ProgramKind.LEGACY and is_pir_default(),
     )
-    teacher_scope = None if weights.in_source else weights.scope
+    is_brought = weights.load is not None
     same_names: frozenset[str] = frozenset()
-    if call.scope is not None and teacher_scope is not None:
-        same_names = same_variables(teacher_scope, call.scope, plan.teacher_persistables)
+    if call.scope is not None and weights.scope is not None:
+        same_names = same_variables(weights.scope, call.scope, plan.teacher_persistables)
     merges: tuple[Merged, ...] = merge_records(program_of(call.student))
     layer = weights_layer(call.student)
     unlike_layer: tuple[str, ...] | None = ()
     # An earlier merge set the Layer's weights, which may have been trained since.
-    if layer is not None and all(one.scopes.student is not call.scope for one in merges):
+    if layer is not None and all(one.scope is not call.scope for one in merges):
         unlike_layer = None if call.scope is None else differing_tensors(layer, call.scope)
     ignored: tuple[str, ...] = ()
     given = call.teacher_scope
-    if weights.in_source and given is not None and given is not call.scope:
+    if is_brought and given is not None and given is not call.scope:
         ignored = tuple(initialised_tensors(given, plan.teacher_persistables))
     place, types = call.place, _operator_types(teacher)
     return replace(
         plan,
-        parameters=call.parameters,
+        parameters=ParametersWhen(call.parameters),
         one_program=call.one_program,
         prefixes=tuple(earlier.prefix for earlier in merges),
         operators=known[0],
         student_operators=known[1],
         device=None if place is None else device_facts(teacher.kind, types, place),
         parameter_file=weights.file,
-        brings_weights=weights.in_source,
+        brings_weights=is_brought,
         restored=call.restored,
         startup_pending=has_pending_startup(call.student),
         changed=Both(changed_since_start(call.teacher), changed_since_start(call.student)),
         unlike_layer=unlike_layer,
         ignored_scope_names=ignored,
         same_variables=same_names,
-        teacher_scope=_scope_facts(teacher_scope, plan.teacher_persistables),
+        teacher_scope=_scope_facts(weights.scope, plan.teacher_persistables),
         student_scope=_scope_facts(
             call.scope, [*plan.student_persistables, *(new for _, new in plan.renames)]
         ),
@@ -421,10 +391,7 @@ def _check_sources(
     teachers: tuple[type, ...],
     students: tuple[type, ...] = (),
 ) -> None:
-    """Refuse networks that are neither live nor of the other types that a call accepts.
-
-    Raises UsageError: GT248, for both at once.
-    """
+    """Refuse networks that are neither live nor of the other types that a call accepts."""
     networks = (("teacher_program", teacher, teachers), ("student_program", student, students))
     found = [
         bad_argument(name, given, "a Program, a Network or a path" if types else _LIVE)
@@ -465,100 +432,59 @@ def check_merge(
     """
     types = (str, PathLike, Graph)
     _check_sources(teacher_program, student_program, teachers=types, students=types)
-    call = _Call.of(
-        teacher_program,
-        student_program,
-        feed_map,
-        name_prefix,
-        parameters,
-        shared,
-        place=place,
-        scope=scope,
-        teacher_scope=teacher_scope,
-        restored=restored,
+    call = _checked(
+        _Call(
+            teacher=teacher_program,
+            student=student_program,
+            feed_map=feed_map,
+            prefix=name_prefix,
+            parameters=parameters,
+            shared=shared,
+            place=place,
+            scope=scope,
+            teacher_scope=teacher_scope,
+            restored=restored,
+        )
     )
     found: list[Diagnostic] = []
-    teacher, student = (
-        _read(teacher_program, found, read_without_teachers),
-        _read(student_program, found, read),
-    )
+
+    def read_or_report(reader: Callable[[], _Read]) -> _Read | None:
+        try:
+            return reader()
+        except GraphtoolError as error:
+            found.extend(error.report)
+            return None
+
+    teacher = read_or_report(lambda: read_without_teachers(teacher_program))
+    student = read_or_report(lambda: read(student_program))
     if teacher is None or student is None:
         return Report.of(found)
-    is_now = call.parameters is ParametersWhen.NOW
-    if is_now and restored and _is_saved_model(student_program):
-        _check_student_file(student, found)
-    weights = _Weights(in_source=True) if built else _find_weights(call, teacher, found)
+    if call.parameters == ParametersWhen.NOW and restored and is_saved_model(student_program):
+        read_or_report(lambda: _check_student_file(student))
+    weights = IN_SOURCE
+    if not built:
+        given = call.teacher_scope
+        weights = read_or_report(lambda: teacher_weights(teacher_program, teacher, given, scope))
     known = (
         _known_operators(teacher_program, teacher),
         _known_operators(student_program, student),
     )
-    plan = _plan(call, teacher, student, weights, known)
+    plan = _plan(call, teacher, student, weights or IN_SOURCE, known)
     return Report.of([*found, *run_rules(plan)], about=(teacher, student))
 
 
-def _check_student_file(student: Graph, found: list[Diagnostic]) -> None:
-    """Find the problems of a saved student's parameter file, which merging loads."""
+def _check_student_file(student: Graph) -> None:
+    """Check a saved student's parameter file, which merging loads."""
     names = saved_names(student)
     path = find_parameters(student.source, names, endings=SUFFIXES)
     if path is None:
         if names:
-            found.append(no_parameters_beside(student.source))
-        return
-    facts = None if path.suffix == ".pdparams" else _parameter_file(path, found)
-    if facts is None:
-        return
-    if not are_saved_shapes(student, [shape for shape, _ in facts.tensors]):
-        count = len(facts.tensors)
-        found.append(wrong_tensor_count(str(path), count, len(names), student.source))
-
-
-class _EmptyScope:
-    """The Scope of a saved model without a parameter file."""
-
-    def find_var(self, _: str) -> None:
-        return None
-
-
-def _find_weights(call: _Call, graph: Graph, found: list[Diagnostic]) -> _Weights:
-    """Find a teacher's weights, in a given Scope or along with the network."""
-    teacher, teacher_scope = call.teacher, call.teacher_scope
-    registered_scope = student_scope_of(program_of(teacher))
-    if registered_scope is not None:
-        return _Weights(scope=registered_scope if teacher_scope is None else teacher_scope)
-    if weights_layer_unless_in(teacher, persistable_names(graph), teacher_scope) is not None:
-        return _Weights(in_source=True)
-    if not _is_saved_model(teacher):
-        return _Weights(scope=call.scope if teacher_scope is None else teacher_scope)
-    path = find_parameters(graph.source, persistable_names(graph))
-    if path is None:
-        # Equal names in the student's Scope are a coincidence.
-        return _Weights(scope=_EmptyScope() if teacher_scope is None else teacher_scope)
-    return _Weights(file=_parameter_file(path, found), in_source=True)
-
-
-def _read(
-    source: Source, found: list[Diagnostic], reader: Callable[[Source], Graph]
-) -> Graph | None:
-    try:
-        return reader(source)
-    except GraphtoolError as error:
-        found += error.report
-        return None
-
-
-def _is_saved_model(source: Source) -> TypeGuard[str | PathLike[str]]:
-    """Return whether a source is the path of a saved model, not `module:callable`."""
-    return isinstance(source, str | PathLike) and path_exists(resolve_model_prefix(fspath(source)))
-
-
-def _parameter_file(path: Path, found: list[Diagnostic]) -> ParameterFileFacts | None:
-    if path.is_dir():
-        return None
-    try:
-        return parameter_file_facts(path)
-    except ReadError as error:
-        found += error.report
-        return None
+            raise ReadError(no_parameters_beside(student.source))
+    elif not path.is_dir() and path.suffix != ".pdparams":
+        facts = parameter_file_facts(path)
+        if not are_saved_shapes(student, [shape for shape, _ in facts.tensors]):
+            count = len(facts.tensors)
+            raise ReadError(wrong_tensor_count(str(path), count, len(names), student.source))
 
 
 def _known_operators(source: Source, graph: Graph) -> frozenset[str] | None:

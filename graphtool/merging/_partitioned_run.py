@@ -9,7 +9,6 @@ of operations (3.3.1: 0.3 s for 1,000, 38 s for 8,000). A legacy Program runs as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -89,13 +88,12 @@ def _byte_sizes(graph: Graph, feed: Mapping[str, Paddle], names: Sequence[str]) 
     side = max([dim for shape in shapes for dim in shape[1:]], default=1)
     sizes: dict[str, int] = {}
     for name in names:
-        value = graph.values[name]
-        dims = [
-            dim if dim != UNKNOWN_DIM else side if axis else batch
-            for axis, dim in enumerate(value.shape or ())
-        ]
-        dtype = BY_NAME.get(value.dtype or "")
-        sizes[name] = prod(dims) * (_UNKNOWN_SIZE if dtype is None else dtype.size)
+        shape, dtype = graph.values[name].shape or (), graph.values[name].dtype
+        fed_dims = (batch, *[side] * len(shape))
+        dims = (
+            dim if dim != UNKNOWN_DIM else fed for dim, fed in zip(shape, fed_dims, strict=False)
+        )
+        sizes[name] = prod(dims) * (BY_NAME[dtype].size if dtype in BY_NAME else _UNKNOWN_SIZE)
     return sizes
 
 
@@ -145,7 +143,7 @@ class _Partition:
 
     def __init__(self, live: LiveProgram) -> None:
         self._live = live
-        ops = live.program.global_block().ops
+        graph, ops = live.graph, live.program.global_block().ops
         indices = {op.id(): index for index, op in enumerate(ops)}
         # The operation that defines a Value, and the Value's position among its results.
         self._definitions = {
@@ -155,34 +153,7 @@ class _Partition:
         }
         self._operands: list[set[str]] = [set() for _ in ops]
         self._last_use: dict[str, int] = {}
-        overwritten = self._find_uses()
-        self._tensors = {
-            name
-            for name, (index, position) in self._definitions.items()
-            if ops[index].result(position).is_dense_tensor_type()
-        }
-        inseparable = [
-            name for name in self._definitions if name in overwritten or name not in self._tensors
-        ]
-        self._replicated = {
-            name
-            for name, (index, _) in self._definitions.items()
-            if ops[index].name() in _REPLICATED_OPS and name not in overwritten
-        }
-        # For each place to cut: how many Values would be separated from a use although they
-        # must not be.
-        crossings = [0] * (len(ops) + 1)
-        for name in inseparable:
-            start, last = self._definitions[name][0], self._last_use.get(name, 0)
-            if last > start and name not in self._replicated:
-                crossings[start + 1] += 1
-                crossings[last + 1] -= 1
-        self._crossings = list(accumulate(crossings))
-
-    def _find_uses(self) -> set[str]:
-        """Record which operation reads what; return the overwritten Values, Variables excepted."""
-        overwritten: set[str] = set()
-        graph, index = self._live.graph, 0
+        overwritten, index = set[str](), 0
         for operator in graph.operators.values():
             index = index if operator.index is None else operator.index
             operands = {name for name in operator.operands if name in self._definitions}
@@ -190,7 +161,22 @@ class _Partition:
             self._last_use.update(dict.fromkeys(operands, index))
             if operator.kind == "while" or written_operand(operator) is not None:
                 overwritten |= {name for name in operands if not graph.values[name].persistable}
-        return overwritten
+        self._tensors = {
+            name
+            for name, (index, position) in self._definitions.items()
+            if ops[index].result(position).is_dense_tensor_type()
+        }
+        self._replicated = {
+            name
+            for name, (index, _) in self._definitions.items()
+            if ops[index].name() in _REPLICATED_OPS and name not in overwritten
+        }
+        # Where a cut would separate a Value from a use although it must not.
+        self._uncut: set[int] = set()
+        for name, (index, _) in self._definitions.items():
+            is_separable = name in self._tensors and name not in overwritten
+            if not is_separable and name not in self._replicated:
+                self._uncut.update(range(index + 1, self._last_use.get(name, 0) + 1))
 
     def pieces(self, sizes: Mapping[str, int]) -> Iterator[tuple[int, int]]:
         """Yield where each piece starts and stops, by the bytes to fetch and the possible cuts."""
@@ -200,10 +186,8 @@ class _Partition:
         replicated = {self._definitions[name][0] for name in self._replicated}
         start = total = count = 0
         for index, size in enumerate(bytes_at):
-            is_full = count and (
-                total + size > _BYTES_OF_A_PIECE or count >= _OPERATIONS_OF_A_PIECE
-            )
-            if is_full and not self._crossings[index]:
+            is_full = total + size > _BYTES_OF_A_PIECE or count >= _OPERATIONS_OF_A_PIECE
+            if count and is_full and index not in self._uncut:
                 yield start, index
                 start, total, count = index, 0, 0
             total += size

@@ -1,4 +1,4 @@
-"""Open a teacher, find its weights, and put them into the student's Scope."""
+"""Find a teacher's weights, and put them into the student's Scope."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard, cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.facts import ScopeVariable, same_variables, scope_facts
 from graphtool.backend.layer_weights import copy_layer_tensors, weights_layer_unless_in
-from graphtool.backend.live import (
-    LiveProgram,
-    open_saved,
-    program_before_merges,
-    program_of,
-    student_scope_of,
-    translate,
-)
+from graphtool.backend.live import LiveProgram, program_of, student_scope_of
 from graphtool.backend.paddle import Paddle, load_paddle
 from graphtool.backend.tensors import (
     assign_tensors,
@@ -46,7 +39,8 @@ from graphtool.diagnostics import (
     UsageError,
     Where,
 )
-from graphtool.graph import ProgramKind, Value, fits_shape
+from graphtool.graph import Graph, Value, fits_shape
+from graphtool.paths import path_exists, resolve_model_prefix
 from graphtool.readers import problems as reading_problems
 from graphtool.readers.files import find_parameters
 from graphtool.readers.tensor_files import (
@@ -56,15 +50,15 @@ from graphtool.readers.tensor_files import (
     read_tensors,
 )
 from graphtool.readers.weights import read_weights
-from graphtool.sources import read
+from graphtool.sources import Source
 
 __all__ = [
+    "IN_SOURCE",
     "Provenance",
-    "Scopes",
-    "Teacher",
-    "WeightSource",
+    "TeacherWeights",
     "find_weights",
-    "open_teacher",
+    "is_saved_model",
+    "teacher_weights",
     "transfer_weights",
 ]
 
@@ -74,166 +68,129 @@ _LISTED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Teacher:
-    """An opened teacher; its weights are in `scope` after `load(scope)`.
+class TeacherWeights:
+    """Where a teacher's weights are: in `scope`, None if it is unknown, or along with the network.
 
-    `has_own_weights` says that they are in a file or a Layer, and `load` puts them into a Scope.
-    `file` describes the file.
+    In that case `load` puts them into a Scope, and `file` describes their file if they have one.
     """
 
-    live: LiveProgram
-    scope: Paddle
-    load: Callable[[Paddle], None]
+    scope: Paddle | None = None
+    load: Callable[[Paddle], None] | None = None
     file: ParameterFileFacts | None = None
-    has_own_weights: bool = False
 
 
-def open_teacher(
-    source: Paddle, scope: Paddle | None, student_scope: Paddle, kind: ProgramKind
-) -> Teacher:
-    """Open a teacher for a student of the given kind.
+class _EmptyScope:
+    """The Scope of a saved model without a parameter file.
 
-    A saved model or a Network has its own weights, which go into a private Scope. For any other
-    teacher they are in `scope`, or in the student's if that is None. The same holds for a Network
-    whose startup program was requested, whose parameters were loaded, or whose weights are all in
-    the given `scope`. A legacy teacher is translated for a PIR student.
-
-    A teacher that had a teacher itself is opened as it was before that merge, without losses and
-    optimizer. Its weights are in the Scope in which it was trained if `scope` is None.
+    The student's could hold other tensors under the same names.
     """
-    if isinstance(source, (str, PathLike)):
-        return _open_saved_model(Path(fspath(source)), scope, kind)
-    live = program_before_merges(source)
-    if live.kind is ProgramKind.LEGACY and kind is ProgramKind.PIR:
-        live = translate(live.program)
+
+    def find_var(self, _: str) -> None:
+        return None
+
+
+# Weights that come along with a network, in no Scope yet.
+IN_SOURCE = TeacherWeights(load=lambda _: None)
+
+
+def teacher_weights(
+    source: Source, graph: Graph, scope: Paddle | None, student_scope: Paddle | None
+) -> TeacherWeights:
+    """Find a teacher's weights; `graph` is read from it, `scope` was given for it.
+
+    A saved model or a Network has its own weights. For any other teacher they are in `scope`, or in
+    the student's if that is None. The same holds for a Network whose startup program was requested,
+    whose parameters were loaded, or whose weights are all in the given `scope`. Those of a teacher
+    that had a teacher itself are in the Scope in which it was trained if `scope` is None.
+
+    Raises ReadError: GT240 for a damaged parameter file.
+    """
     training_scope = student_scope_of(program_of(source))
     if training_scope is not None:
-        teacher_scope = training_scope if scope is None else scope
-        return Teacher(live=live, scope=teacher_scope, load=_load_nothing)
-    layer = weights_layer_unless_in(source, persistable_names(live.graph), scope)
+        return TeacherWeights(scope=training_scope if scope is None else scope)
+    layer = weights_layer_unless_in(source, persistable_names(graph), scope)
     if layer is not None:
-        load = partial(copy_layer_tensors, layer)
-        return Teacher(live=live, scope=new_scope(), load=load, has_own_weights=True)
-    teacher_scope = student_scope if scope is None else scope
-    return Teacher(live=live, scope=teacher_scope, load=_load_nothing)
+        return TeacherWeights(load=partial(copy_layer_tensors, layer))
+    if not is_saved_model(source):
+        return TeacherWeights(scope=student_scope if scope is None else scope)
+    path = find_parameters(graph.source, persistable_names(graph))
+    if path is None:
+        return TeacherWeights(scope=_EmptyScope() if scope is None else scope)
+    facts = None if path.is_dir() else parameter_file_facts(path)
+    return TeacherWeights(load=partial(_load_file, path.absolute(), graph), file=facts)
 
 
-def _open_saved_model(path: Path, scope: Paddle | None, kind: ProgramKind) -> Teacher:
-    graph = read(path)
-    model = Path(graph.source)
-    live = open_saved(graph, kind)
-    weights = find_parameters(model, persistable_names(live.graph))
-    if weights is None:
-        # An empty Scope: the student's could hold other tensors under the same names.
-        teacher_scope = new_scope() if scope is None else scope
-        return Teacher(live=live, scope=teacher_scope, load=_load_nothing)
-    facts = None if weights.is_dir() else parameter_file_facts(weights)
-    load = partial(_load_file, weights.absolute(), live)
-    return Teacher(live=live, scope=new_scope(), load=load, file=facts, has_own_weights=True)
+def is_saved_model(source: Source) -> TypeGuard[str | PathLike[str]]:
+    """Return whether a source is the path of a saved model, not `module:callable`."""
+    return isinstance(source, str | PathLike) and path_exists(resolve_model_prefix(fspath(source)))
 
 
-def _load_file(path: Path, live: LiveProgram, scope: Paddle) -> None:
+def _load_file(path: Path, graph: Graph, scope: Paddle) -> None:
     """Load a combined parameter file, or a folder with one file per parameter, into a Scope."""
-    names = saved_names(live.graph)
+    names = saved_names(graph)
     files = [path / name for name in names] if path.is_dir() else [path]
     tensors = [tensor for file in files for tensor in read_tensors(file)]
-    if not are_saved_shapes(live.graph, [tensor.shape for tensor in tensors]):
-        source = live.graph.source
+    if not are_saved_shapes(graph, [tensor.shape for tensor in tensors]):
         counts = len(tensors), len(names)
-        raise ReadError(reading_problems.wrong_tensor_count(str(path), *counts, source))
+        raise ReadError(reading_problems.wrong_tensor_count(str(path), *counts, graph.source))
     set_tensors(dict(zip(names, tensors, strict=True)), scope)
-    set_dropout_states(used_names(live.graph), scope)
-
-
-def _load_nothing(_: Paddle) -> None:
-    """Load nothing: the weights are in their Scope already."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scopes:
-    """The Scope that holds the teacher's weights, and the one the student trains in.
-
-    `share`: nothing writes the teacher's tensors any more, so both Scopes may use one buffer.
-    """
-
-    teacher: Paddle
-    student: Paddle
-    share: bool = False
+    set_dropout_states(used_names(graph), scope)
 
 
 def transfer_weights(
-    plan: MergePlan, scopes: Scopes, place: Paddle | None, undo: ExitStack
+    plan: MergePlan,
+    source: Paddle,
+    scope: Paddle,
+    place: Paddle | None,
+    undo: ExitStack,
+    *,
+    share: bool,
 ) -> None:
     """Put the teacher's tensors into the student's Scope under their new names.
 
     Tensors are copied: the startup program that created one writes its buffer in place when it
-    runs again. With `scopes.share` both Variables use one buffer, unless the student holds that
-    buffer as well and trains it. `undo` gets a callback that removes each tensor again.
+    runs again. With `share` both Variables use one buffer, unless the student holds that buffer as
+    well and trains it. `undo` gets a callback that removes each tensor again.
     """
-    tensors = {new: scopes.teacher.find_var(old).get_tensor() for old, new in plan.weights}
-    copied = _trained_tensors(plan, tensors, scopes) if scopes.share else frozenset(tensors)
-    assign_tensors(tensors, scopes.student, place=place, copied=copied, undo=undo)
-
-
-def _trained_tensors(
-    plan: MergePlan, tensors: Mapping[str, Paddle], scopes: Scopes
-) -> frozenset[str]:
-    """Return the new names of tensors that training in the student's Scope would change."""
-    same = same_variables(scopes.teacher, scopes.student, plan.teacher_persistables)
-    # A buffer of the student's may have been shared with the teacher.
-    student_tensors = initialised_tensors(scopes.student, plan.student_persistables).values()
-    buffers = frozenset(map(buffer_address, student_tensors))
-    return frozenset(
-        new for old, new in plan.weights if old in same or buffer_address(tensors[new]) in buffers
-    )
+    tensors = {new: source.find_var(old).get_tensor() for old, new in plan.weights}
+    copied = frozenset(tensors)
+    if share:
+        same = same_variables(source, scope, plan.teacher_persistables)
+        # A buffer of the student's may have been shared with the teacher.
+        student_tensors = initialised_tensors(scope, plan.student_persistables).values()
+        trained = frozenset(map(buffer_address, student_tensors))
+        copied = frozenset(
+            new
+            for old, new in plan.weights
+            if old in same or buffer_address(tensors[new]) in trained
+        )
+    assign_tensors(tensors, scope, place=place, copied=copied, undo=undo)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WeightSource:
-    """A Scope that holds all of the teacher's weights; `names` maps new names to those in it."""
-
-    scope: Paddle
-    names: Mapping[str, str]
-
-    def tensors(self) -> dict[str, Paddle]:
-        """Return the tensors by their new names."""
-        return {new: self.scope.find_var(name).get_tensor() for new, name in self.names.items()}
-
-
-@dataclass(slots=True, eq=False)
 class Provenance:
-    """Where the teacher's weights were last loaded from.
+    """Where the teacher's weights were last loaded from; `names` maps new names to those there.
 
-    `locate` takes an empty Scope that it may fill. It returns the Scope and the names that hold
-    the source's weights as they are now, or the reason why there are none.
+    They are in a Scope of the user's, or in a file or Layer, from which `load` puts them into a
+    Scope as they are now. Without either they are not known, for the reason `unknown`.
     """
 
-    locate: Callable[[Paddle], WeightSource | str]
+    names: Mapping[str, str]
+    scope: Paddle | None = None
+    load: Callable[[Paddle], object] | None = None
+    unknown: str = ""
 
-    @classmethod
-    def unavailable(cls, reason: str) -> Provenance:
-        """Have no weights to compare with, for a reason."""
-        return cls(lambda _: reason)
-
-    @classmethod
-    def of_scope(cls, scope: Paddle, names: Mapping[str, str]) -> Provenance:
-        """Find the weights in a Scope of the user's; `names` maps new names to those in it."""
-        return cls(lambda _: WeightSource(scope, names))
-
-    @classmethod
-    def of_file(cls, load: Callable[[Paddle], object], names: Mapping[str, str]) -> Provenance:
-        """Find the weights in a file or Layer, as it is now, which `load` puts into a Scope."""
-
-        def locate(scope: Paddle) -> WeightSource | str:
-            try:
-                load(scope)
-            except GraphtoolError as error:
-                return next(iter(error.report)).message
-            except OSError as error:
-                return error.strerror or str(error)
-            return WeightSource(scope, names)
-
-        return cls(locate)
+    def open(self, empty: Paddle) -> Paddle | str:
+        """Return a Scope with the weights, which may be loaded into an empty one, or the reason."""
+        if self.load is None:
+            return self.unknown or self.scope
+        try:
+            self.load(empty)
+        except GraphtoolError as error:
+            return next(iter(error.report)).message
+        except OSError as error:
+            return error.strerror or str(error)
+        return empty
 
 
 def find_weights(
@@ -242,8 +199,8 @@ def find_weights(
     teacher: LiveProgram,
     student_scope: Paddle,
     into: Paddle | None = None,
-) -> WeightSource:
-    """Find all of the teacher's weights in a Scope, a mapping or a file.
+) -> tuple[Paddle, Provenance]:
+    """Find all of the teacher's weights in a Scope, a mapping or a file; return the Scope too.
 
     Weights of a mapping or a file are put into the Scope `into`, a new one if None.
 
@@ -251,7 +208,32 @@ def find_weights(
     weights that are the student's. Raises UsageError: GT248. Raises GraphtoolError: GT001, GT010,
     GT237, GT240, GT501, GT502 for a bad file.
     """
-    scope, description = _open_source(source, plan, teacher, into)
+    if hasattr(source, "find_var"):
+        scope, description = source, "the Scope"
+        names = _names_in_scope(scope, description, plan, student_scope)
+        return scope, Provenance(names, scope=scope)
+    scope = new_scope() if into is None else into
+    if isinstance(source, str | PathLike):
+        path = Path(fspath(cast("str | PathLike[str]", source))).absolute()
+        set_tensors(_read_file(path, plan, teacher), scope)
+        names = _names_in_scope(scope, f"`{source}`", plan, student_scope)
+        load = partial(find_weights, path, plan, teacher, student_scope)
+        return scope, Provenance(names, load=load)
+    if not isinstance(source, Mapping):
+        wanted = "a Scope, a mapping of arrays, or a file or folder of weights"
+        call = 'merged.load_teacher("teacher.pdiparams")'
+        raise UsageError(bad_argument("source", source, wanted, call))
+    arrays = _select_arrays(cast("Mapping[str, Paddle]", source), plan)
+    for old, array in arrays.items():
+        scope.var(old).get_tensor().set(array, load_paddle().CPUPlace())
+    names = _names_in_scope(scope, "the mapping", plan, student_scope)
+    return scope, Provenance(names, unknown="the mapping that they came from is not kept")
+
+
+def _names_in_scope(
+    scope: Paddle, description: str, plan: MergePlan, student_scope: Paddle
+) -> dict[str, str]:
+    """Map new names of the teacher's weights to the names that a Scope has them under."""
     variables = scope_facts(scope, (name for pair in plan.weights for name in pair)).variables
     held = {name for name, variable in variables.items() if variable.initialised}
     # Under these names the source holds what the student trains, not the teacher's weights.
@@ -271,54 +253,26 @@ def find_weights(
         if name is not None:
             found[old] = name
     missing = [old for old, _ in plan.weights if old not in found]
-    student_weights = [old for old in missing if old in student_names]
-    if student_weights:
+    collisions = [old for old in missing if old in student_names]
+    where = [Where(role="teacher", value=name) for name in (collisions or missing)[:_LISTED]]
+    if collisions:
         raise MergeError(
             scope_collision(
-                f"`{student_weights[0]}` is the student's tensor in the Scope to load from",
-                [Where(role="teacher", value=name) for name in student_weights[:5]],
+                f"`{collisions[0]}` is the student's tensor in the Scope to load from",
+                where,
                 help="load the teacher's weights in a separate Scope, or from a file",
             )
         )
     if missing:
         message = f"{description} lacks {len(missing)} of the teacher's {len(old_names)} parameters"
-        where = tuple(Where(role="teacher", value=name) for name in missing[:_LISTED])
-        missing_weights = reading_problems.weights_not_found(
-            message, where, help="print(merged.names)"
-        )
-        raise MergeError(missing_weights)
+        fix = "print(merged.names)"
+        raise MergeError(reading_problems.weights_not_found(message, where, help=fix))
     mismatches = [
         _mismatch(plan.teacher_names[old], variables[name]) for old, name in found.items()
     ]
     if any(mismatches):
         raise MergeError(*filter(None, mismatches))
-    return WeightSource(scope, {new: found[old] for old, new in plan.weights})
-
-
-def _open_source(
-    source: Paddle, plan: MergePlan, teacher: LiveProgram, into: Paddle | None
-) -> tuple[Paddle, str]:
-    """Return a Scope with the weights of a source, and what to call the source in a message."""
-    if hasattr(source, "find_var"):
-        return source, "the Scope"
-    scope = new_scope() if into is None else into
-    if isinstance(source, str | PathLike):
-        path = fspath(cast("str | PathLike[str]", source))
-        set_tensors(_read_file(Path(path), plan, teacher), scope)
-        return scope, f"`{path}`"
-    if not isinstance(source, Mapping):
-        raise UsageError(
-            bad_argument(
-                "source",
-                source,
-                "a Scope, a mapping of arrays, or a file or folder of weights",
-                'merged.load_teacher("teacher.pdiparams")',
-            )
-        )
-    arrays = _select_arrays(cast("Mapping[str, Paddle]", source), plan)
-    for old, array in arrays.items():
-        scope.var(old).get_tensor().set(array, load_paddle().CPUPlace())
-    return scope, "the mapping"
+    return {new: found[old] for old, new in plan.weights}
 
 
 def _read_file(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, Tensor]:
@@ -330,10 +284,7 @@ def _read_file(path: Path, plan: MergePlan, teacher: LiveProgram) -> dict[str, T
 
 
 def _select_arrays(source: Mapping[str, Paddle], plan: MergePlan) -> dict[str, Paddle]:
-    """Select the teacher's weights from a mapping, by their old names.
-
-    Raises MergeError: GT237 for what is not an array of numbers.
-    """
+    """Select the teacher's weights from a mapping, by their old names."""
     import numpy as np
 
     arrays = {old: np.asarray(source[name]) for old, name in _source_names(source, plan).items()}

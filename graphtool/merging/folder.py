@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import bad_argument, path_of
 from graphtool.backend.generators import advance_counters, counted_names
 from graphtool.backend.joining import BlockSnapshot, ValueMap
 from graphtool.backend.layer_weights import Initialisation
@@ -44,10 +44,10 @@ from graphtool.files import (
     resolve_links,
     unwritable_output,
 )
-from graphtool.graph import Graph, ProgramKind
+from graphtool.graph import ProgramKind
 from graphtool.matching import Pair, PairSet
 from graphtool.matching.recipe import recipe_text
-from graphtool.merging._teacher import Provenance, Scopes
+from graphtool.merging._teacher import Provenance
 from graphtool.merging.manifest import (
     MANIFEST_FILE,
     ORIGINALS_FOLDER,
@@ -69,8 +69,8 @@ from graphtool.merging.manifest import (
 from graphtool.merging.merged import Merged, register
 from graphtool.ops import is_training
 from graphtool.paths import numbered_path
-from graphtool.readers import problems as reading
-from graphtool.readers.tensor_files import Tensor, parameter_file_facts, write_tensors
+from graphtool.readers.files import read_errors_reported
+from graphtool.readers.tensor_files import parameter_file_facts, write_tensors
 from graphtool.sources import read
 from graphtool.sources.layers import Network
 from graphtool.text import printable
@@ -81,6 +81,7 @@ __all__ = [
     "check_target",
     "load_merged",
     "other_release",
+    "require_initialised",
     "save_merged",
 ]
 
@@ -114,15 +115,12 @@ def save_merged(
     """
     if not isinstance(cast("object", merged), Merged):
         raise UsageError(bad_argument("merged", merged, "what `merge` returns", _SAVE))
-    _check_path(path, _SAVE)
-    folder = resolve_links(path)
+    folder = resolve_links(path_of(path, _SAVE))
     check_target(folder, force=force)
-    current = LiveProgram.of(merged.program)
-    _check_program(current, merged)
+    names = _checked_names(merged)
     recipe = _recipe(merged, pairs)
-    names = {*_POSSIBLE_FILES, *_earlier_files(folder)}
-    with atomic_replace(folder, folder, names) as temporary:
-        _write(temporary, merged, current.graph, recipe)
+    with atomic_replace(folder, folder, {*_POSSIBLE_FILES, *_earlier_files(folder)}) as temporary:
+        _write(temporary, merged, names, recipe)
         # Another process may have written to the folder meanwhile.
         check_target(folder, force=force)
 
@@ -143,23 +141,15 @@ def load_merged(path: str | PathLike[str], *, scope: Paddle | None = None) -> Me
     damaged one, or one that a newer graphtool wrote, GT618 if any file but the pairs has
     changed since it was saved. Raises UsageError: GT248 for what is not a path.
     """
-    _check_path(path, _LOAD)
-    folder = Path(fspath(path))
+    folder = path_of(path, _LOAD)
     try:
-        manifest = read_manifest(folder)
-        with static_mode(manifest.kind):
-            return _load(folder, manifest, scope)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ReadError(reading.unreadable(error.filename or str(folder), reason)) from None
+        with read_errors_reported(folder):
+            manifest = read_manifest(folder)
+            with static_mode(manifest.kind):
+                return _load(folder, manifest, scope)
     except KeyError as error:
         # Only a manifest whose digests were made anew gets here.
         raise no_program(folder, f"its manifest and programs differ in {error}") from error
-
-
-def _check_path(path: object, call: str) -> None:
-    if not isinstance(path, str | PathLike):
-        raise UsageError(bad_argument("path", path, "the path of a folder", call))
 
 
 @rule("GT615", replaces=("GT628",))
@@ -226,39 +216,37 @@ def _earlier_files(folder: Path) -> frozenset[str]:
     return frozenset()
 
 
-def _check_program(current: LiveProgram, merged: Merged) -> None:
-    """Refuse a Program that trains, lacks weights, or has lost or renamed Values of the student."""
+def require_initialised(
+    scope: Paddle, names: Sequence[str], help: str, role: str | None = None
+) -> None:
+    """Raise GraphtoolError unless a Scope holds all Variables of these names: GT235."""
+    held = initialised_tensors(scope, names)
+    empty = [name for name in names if name not in held]
+    if empty:
+        message = f"{len(empty)} of {len(names)} parameters are uninitialised: {listed(empty)}"
+        where = [Where(role=role, value=name) for name in empty[:_LISTED]]
+        raise GraphtoolError(uninitialised_parameters(message, where, help=help))
+
+
+def _checked_names(merged: Merged) -> list[str]:
+    """Return the names of a merged Program's parameters in the order in which Paddle saves them."""
+    current = LiveProgram.of(merged.program)
     graph = current.graph
-    for operator in graph.operators.values():
-        if is_training(operator):
-            raise GraphtoolError(
-                already_minimized(
-                    f"the merged Program already has gradients: `{operator.name}`",
-                    where=(Where(role="merged", value=operator.name),),
-                    help="gt.save_merged(merged, folder), then minimize",
-                )
-            )
-    names = _saved_order(graph)
-    initialised = initialised_tensors(merged.scopes.student, names)
-    uninitialised = [name for name in names if name not in initialised]
-    if uninitialised:
-        raise GraphtoolError(
-            uninitialised_parameters(
-                f"{len(uninitialised)} of {len(names)} parameters are uninitialised",
-                [Where(role="merged", value=name) for name in uninitialised[:_LISTED]],
-                help="executor.run(startup), merged.load_teacher(...)",
-            )
-        )
+    operator = next(filter(is_training, graph.operators.values()), None)
+    if operator is not None:
+        message = f"the merged Program already has gradients: `{operator.name}`"
+        where = (Where(role="merged", value=operator.name),)
+        fix = "gt.save_merged(merged, folder), then minimize"
+        raise GraphtoolError(already_minimized(message, where=where, help=fix))
+    names = sorted(persistable_names(graph))
+    fix = "executor.run(startup), merged.load_teacher(...)"
+    require_initialised(merged.scope, names, fix, "merged")
     for before in (earlier.before for earlier in merged.teachers):
         for name in before.graph.values:
             # Under PIR, removing operators renumbers names.
             if name not in graph.values or current.keys.get(name) != before.keys.get(name):
                 raise ReadError(value_gone(before.graph.source, name))
-
-
-def _saved_order(graph: Graph) -> list[str]:
-    """Return the names of a Program's parameters in the order in which Paddle saves them."""
-    return sorted(persistable_names(graph))
+    return names
 
 
 def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str | None:
@@ -275,8 +263,8 @@ def _recipe(merged: Merged, pairs: PairSet | str | PathLike[str] | None) -> str 
     return Path(pairs).read_text("utf-8", "surrogatepass")
 
 
-def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> None:
-    kind = graph.kind
+def _write(folder: Path, merged: Merged, names: Sequence[str], recipe: str | None) -> None:
+    kind = merged.source.kind
     programs = {PROGRAM_FILES[kind]: merged.program}
     for number, merge in enumerate(merged.teachers):
         for role, program in zip(("teacher", "student"), merge.originals, strict=True):
@@ -285,20 +273,16 @@ def _write(folder: Path, merged: Merged, graph: Graph, recipe: str | None) -> No
     for file, program in programs.items():
         save_program(program, folder / file)
         check_not_truncated(folder / file)
-    names = _saved_order(graph)
-    write_tensors(folder / PARAMETERS_FILE, copy_from_scope(merged.scopes.student, names))
+    write_tensors(folder / PARAMETERS_FILE, copy_from_scope(merged.scope, names))
     if recipe is not None:
         (folder / PAIRS_FILE).write_bytes(recipe.encode("utf-8", "surrogatepass"))
     manifest = manifest_of(merged, names, kind, pairs=recipe is not None)
-    manifest = with_digest(folder, manifest, copy_from_scope(merged.scopes.student, names))
+    manifest = with_digest(folder, manifest, copy_from_scope(merged.scope, names))
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
 
 
 def check_not_truncated(file: Path) -> None:
-    """Check that a PIR program or parameter file is whole: Paddle does not report a full disk.
-
-    Raises OSError.
-    """
+    """Check that a PIR program or parameter file is whole: Paddle does not report a full disk."""
     try:
         if file.suffix == ".json":
             json.loads(file.read_bytes())
@@ -313,14 +297,16 @@ def _load(folder: Path, manifest: Manifest, scope: Paddle | None) -> Merged:
         raise no_program(folder, "its manifest names no teacher")
     tensors = verified_tensors(folder, manifest)
     live = _open_program(folder, PROGRAM_FILES[manifest.kind], manifest)
+    if list(manifest.parameters) != sorted(persistable_names(live.graph)):
+        raise no_program(folder, "its manifest lists other parameters than its program has")
     student_scope = load_paddle().static.global_scope() if scope is None else scope
     report = Report.of(_diagnostics(folder, manifest))
     merges = [
         _loaded_merge(folder, manifest, number, live, student_scope, report)
         for number in range(len(manifest.teachers))
     ]
-    set_tensors(_parameters(folder, manifest, live.graph, tensors), student_scope)
-    teacher_names = [new for merged in merges for _, new in merged.plan.weights]
+    set_tensors(tensors, student_scope)
+    teacher_names = {new for merged in merges for _, new in merged.plan.weights}
     attributes = {
         name: held for name, held in manifest.attributes.items() if name not in teacher_names
     }
@@ -361,8 +347,7 @@ def _loaded_merge(
     before, path = replace(live, graph=student.graph), folder.absolute()
 
     def load_weights(into: Paddle) -> None:
-        now = read_manifest(path)
-        set_tensors(_parameters(path, now, live.graph, verified_tensors(path, now)), into)
+        set_tensors(verified_tensors(path, read_manifest(path)), into)
 
     network = None
     if record.student.keys:
@@ -382,29 +367,16 @@ def _loaded_merge(
     return Merged(
         plan=replace(plan, prefixes=tuple(one.prefix for one in manifest.teachers[:number])),
         report=report,
-        scopes=Scopes(teacher=scope, student=scope),
+        scope=scope,
         place=None,
         joined=ValueMap(live=live, names=record.values, extent=BlockSnapshot.of(live.program)),
         originals=(teacher.program, student.program),
-        provenance=Provenance.of_file(load_weights, {new: new for _, new in plan.weights}),
+        provenance=Provenance({new: new for _, new in plan.weights}, load=load_weights),
         before=before,
         source=teacher,
         network=network,
         losses=losses,
     )
-
-
-def _parameters(
-    folder: Path, manifest: Manifest, graph: Graph, tensors: Sequence[Tensor]
-) -> dict[str, Tensor]:
-    """Return the tensors of a folder by the parameter names of its Program.
-
-    Raises ReadError: GT613 for other parameters.
-    """
-    names = _saved_order(graph)
-    if list(manifest.parameters) != names:
-        raise no_program(folder, "its manifest lists other parameters than its program has")
-    return dict(zip(names, tensors, strict=True))
 
 
 def _diagnostics(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -29,19 +31,23 @@ __all__ = [
     "PAIRS_FILE",
     "PARAMETERS_FILE",
     "PROGRAM_FILES",
+    "SCHEMA",
     "Annotation",
     "Manifest",
     "SavedNetwork",
     "SavedTeacher",
     "changed_files",
     "changed_folder",
+    "decode_manifest",
     "file_in",
     "manifest_of",
     "missing_pairs_warnings",
+    "named_tensors",
     "no_program",
     "original_file",
     "read_manifest",
     "restored_graph",
+    "undigested",
     "verified_tensors",
     "with_digest",
     "written_files",
@@ -53,7 +59,9 @@ PARAMETERS_FILE = "merged.pdiparams"
 ORIGINALS_FOLDER = "originals"
 # The merged Program, by its kind.
 PROGRAM_FILES = {ProgramKind.PIR: "merged.json", ProgramKind.LEGACY: "merged.pdmodel"}
-_SCHEMA = 1
+# Of the manifests of folders and of checkpoints.
+SCHEMA = 1
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 class Annotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,20 +113,34 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     digest: str
 
 
-def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: bool) -> Manifest:
+def manifest_of(
+    merged: Merged, names: Sequence[str], kind: ProgramKind, *, pairs: bool
+) -> Manifest:
     """Describe all merges into a Program, without the digest.
 
     `names` lists its parameters in file order.
     """
     teacher_names = {new for earlier in merged.teachers for _, new in earlier.plan.weights}
     return Manifest(
-        schema=_SCHEMA,
+        schema=SCHEMA,
         graphtool=version(),
         paddle=str(load_paddle().__version__),
         kind=kind,
         parameters=tuple(names),
         pairs=pairs,
-        teachers=tuple(map(_saved_teacher, merged.teachers)),
+        teachers=tuple(
+            SavedTeacher(
+                prefix=one.prefix,
+                feed_map=dict(one.feed_map),
+                names=dict(one.names),
+                values=dict(one.values),
+                teacher=_saved_network(one.source.graph),
+                student=_saved_network(one.before.graph, one.network),
+                shared=one.plan.shared,
+                losses=_saved_losses(one),
+            )
+            for one in merged.teachers
+        ),
         attributes={
             name: attributes
             for name, attributes in attributes_of(merged.program).items()
@@ -128,7 +150,7 @@ def manifest_of(merged: Merged, names: list[str], kind: ProgramKind, *, pairs: b
     )
 
 
-def _saved_teacher(merged: Merged) -> SavedTeacher:
+def _saved_losses(merged: Merged) -> str | msgspec.UnsetType:
     teacher, student = merged.source.graph, merged.teachers[0].before.graph
     known = tuple(pair for pair in merged.losses if pair.student.name in student.values)
     losses = PairSet(
@@ -136,16 +158,7 @@ def _saved_teacher(merged: Merged) -> SavedTeacher:
         student=replace(student, source=_file_name(student)),
         pairs=known,
     )
-    return SavedTeacher(
-        prefix=merged.prefix,
-        feed_map=dict(merged.feed_map),
-        names=dict(merged.names),
-        values=dict(merged.values),
-        teacher=_saved_network(merged.source.graph),
-        student=_saved_network(merged.before.graph, merged.network),
-        shared=merged.plan.shared,
-        losses=recipe_text(losses) if known else msgspec.UNSET,
-    )
+    return recipe_text(losses) if known else msgspec.UNSET
 
 
 def _file_name(graph: Graph) -> str:
@@ -180,12 +193,15 @@ def original_file(role: str, number: int, kind: ProgramKind) -> str:
     return f"{ORIGINALS_FOLDER}/{role}-{number}{Path(PROGRAM_FILES[kind]).suffix}"
 
 
-def _program_files(manifest: Manifest) -> Iterator[str]:
-    """Yield the files of the merged Program and of the networks before each merge."""
-    yield PROGRAM_FILES[manifest.kind]
-    for number in range(len(manifest.teachers)):
-        yield original_file("teacher", number, manifest.kind)
-        yield original_file("student", number, manifest.kind)
+def _program_files(manifest: Manifest) -> list[str]:
+    """List the files of the merged Program and of the networks before each merge."""
+    numbers = range(len(manifest.teachers))
+    originals = [
+        original_file(role, number, manifest.kind)
+        for number in numbers
+        for role in ("teacher", "student")
+    ]
+    return [PROGRAM_FILES[manifest.kind], *originals]
 
 
 def written_files(manifest: Manifest) -> frozenset[str]:
@@ -196,49 +212,71 @@ def written_files(manifest: Manifest) -> frozenset[str]:
 
 def with_digest(folder: Path, manifest: Manifest, tensors: Iterable[Tensor]) -> Manifest:
     """Return a manifest with the digests of itself, of its program files and of its parameters."""
-    return msgspec.structs.replace(manifest, digest=" ".join(_digests(folder, manifest, tensors)))
+    return msgspec.structs.replace(
+        manifest, digest=" ".join(_digests(folder, manifest, tensors).values())
+    )
 
 
-def _digests(folder: Path, manifest: Manifest, tensors: Iterable[Tensor] | None) -> Iterator[str]:
-    """Yield the digests of a manifest, of its program files, and of its parameters if given."""
-    yield digest((), (), head=msgspec.json.encode(msgspec.structs.replace(manifest, digest="")))
+def _digests(folder: Path, manifest: Manifest, tensors: Iterable[Tensor] | None) -> dict[str, str]:
+    """Return the digest of each file; that of the parameters only if its tensors are given."""
+    found = {MANIFEST_FILE: digest((), (), head=undigested(manifest))}
     for file in _program_files(manifest):
-        yield digest((), (), head=file_in(folder, file).read_bytes())
+        found[file] = digest((), (), head=file_in(folder, file).read_bytes())
     if tensors is not None:
-        yield digest(manifest.parameters, tensors)
+        found[PARAMETERS_FILE] = digest(manifest.parameters, tensors)
+    return found
 
 
 def changed_files(
     folder: Path, manifest: Manifest, tensors: Sequence[Tensor] | None = None
 ) -> list[str]:
-    """List the files that have changed since they were written.
-
-    The parameters file is checked only if its `tensors` are given.
+    """List the files that have changed since they were written; for parameters give `tensors`.
 
     Raises ReadError: GT613 for a missing file.
     """
-    files = (MANIFEST_FILE, *_program_files(manifest), PARAMETERS_FILE)
-    saved = manifest.digest.split(" ")
-    if len(saved) != len(files):
+    saved, now = manifest.digest.split(" "), _digests(folder, manifest, tensors)
+    if len(saved) != len(now) + (tensors is None):
         return [MANIFEST_FILE]
-    rows = zip(files, saved, _digests(folder, manifest, tensors), strict=False)
-    return [file for file, before, now in rows if before != now]
+    return [file for (file, one), before in zip(now.items(), saved, strict=False) if one != before]
 
 
-def verified_tensors(folder: Path, manifest: Manifest) -> tuple[Tensor, ...]:
-    """Read a folder's parameters, in the order of the manifest, after checking all digests.
+def verified_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
+    """Read a folder's parameters by name, after checking all digests.
 
     Raises ReadError: GT240, GT613, GT618 if anything in the folder but its pairs has changed.
     """
     tensors = read_tensors(file_in(folder, PARAMETERS_FILE))
-    if len(tensors) != len(manifest.parameters):
-        names = len(manifest.parameters)
-        reason = f"it holds {len(tensors)} parameters, and its manifest names {names}"
-        raise no_program(folder, reason)
+    named = named_tensors(manifest.parameters, tensors, partial(no_program, folder))
     files = changed_files(folder, manifest, tensors)
     if files:
         raise ReadError(changed_folder(str(folder), files))
-    return tensors
+    return named
+
+
+def undigested(manifest: msgspec.Struct) -> bytes:
+    """Return what the digest of a manifest covers: all of it but the digest."""
+    return msgspec.json.encode(msgspec.structs.replace(manifest, digest=""))
+
+
+def decode_manifest(data: bytes, kind: type[_Struct], refusal: Callable[..., ReadError]) -> _Struct:
+    """Decode a manifest of a folder or checkpoint; raises `refusal(reason, help)`."""
+    try:
+        schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
+        if schema is not None and bytes(schema) != str(SCHEMA).encode():
+            reason = f"its `schema` is {bytes(schema).decode()}; this graphtool reads {SCHEMA}"
+            raise refusal(reason, UPGRADE)
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise refusal(f"its manifest: {error}") from None
+
+
+def named_tensors(
+    names: Sequence[str], tensors: Sequence[Tensor], refusal: Callable[..., ReadError]
+) -> dict[str, Tensor]:
+    """Return the tensors of a file by the names of its manifest; raises `refusal(reason)`."""
+    if len({*names}) != len(tensors) or len(names) != len(tensors):
+        raise refusal(f"it holds {len(tensors)} tensors, and its manifest names {len(names)}")
+    return dict(zip(names, tensors, strict=True))
 
 
 def missing_pairs_warnings(folder: Path, manifest: Manifest) -> Iterator[Diagnostic]:
@@ -264,18 +302,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     if not folder.exists():
         raise ReadError(reading.no_such_path(str(folder)))
-    file = file_in(folder, MANIFEST_FILE)
-    try:
-        data = file.read_bytes()
-        schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
-        if schema is None:
-            raise no_program(folder, f"its {MANIFEST_FILE} is another's")
-        if bytes(schema) != str(_SCHEMA).encode():
-            reason = f"its `schema` is {bytes(schema).decode()}; this graphtool reads {_SCHEMA}"
-            raise no_program(folder, reason, UPGRADE)
-        return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise no_program(folder, f"{MANIFEST_FILE}: {error}") from None
+    data = file_in(folder, MANIFEST_FILE).read_bytes()
+    return decode_manifest(data, Manifest, partial(no_program, folder))
 
 
 def file_in(folder: Path, file: str) -> Path:

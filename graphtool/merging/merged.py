@@ -7,7 +7,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphtool.backend.errors import raise_paddle_errors_as
@@ -21,7 +20,7 @@ from graphtool.graph import Graph
 from graphtool.interrupts import raise_pending_interrupt
 from graphtool.matching import Pair
 from graphtool.merging import verify
-from graphtool.merging._teacher import Provenance, Scopes, find_weights
+from graphtool.merging._teacher import Provenance, find_weights
 from graphtool.ops import fetched_value
 from graphtool.selectors import (
     check_selector,
@@ -64,21 +63,21 @@ def wrong_program(
     return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Merged:
     """A student's Program with a frozen teacher merged into it.
 
     It keeps alive the Programs that its Values belong to. `plan` holds what was merged and the new
-    names, `report` the Diagnostics of the checks. `before` is the student before the merge,
-    `source` the teacher, and `originals` are clones of their Programs (teacher, student) for
-    `verify`. `network` is the student if it was given as a Network, whose Layer knows its
-    parameters' names. `provenance` is where the teacher's weights came from. `losses` records the
-    pairs that `distill_loss` has built losses from, with their weights.
+    names, `report` the Diagnostics of the checks, `scope` the student's tensors. `before` is the
+    student before the merge, `source` the teacher, and `originals` are clones of their Programs
+    (teacher, student) for `verify`. `network` is the student if it was given as a Network, whose
+    Layer knows its parameters' names. `provenance` is where the teacher's weights came from.
+    `losses` records the pairs that `distill_loss` has built losses from, with their weights.
     """
 
     plan: MergePlan
     report: Report
-    scopes: Scopes
+    scope: Paddle
     place: Paddle | None
     joined: ValueMap
     before: LiveProgram
@@ -150,12 +149,8 @@ class Merged:
             raise hinted from None
         if self.joined.names:
             return self.live.value(self.merged_name(name))
-        return self._teacher_live.value(name)
-
-    @cached_property
-    def _teacher_live(self) -> LiveProgram:
         # Keys stay valid when pruning the merged Program renumbers its names.
-        return replace(self.source, program=self.program, keys=self.joined.keys)
+        return replace(self.source, program=self.program, keys=self.joined.keys).value(name)
 
     def student(self, selector: str) -> Paddle:
         """Return the student's Paddle Value, or Variable, for a selector.
@@ -187,13 +182,8 @@ class Merged:
     def is_from_teacher(self, current: LiveProgram, name: str) -> bool:
         """Return whether a Value of the current Program belongs to this teacher."""
         if self.joined.keys:
-            return current.keys[name] in self._teacher_values
-        return name in self._teacher_values
-
-    @cached_property
-    def _teacher_values(self) -> frozenset[object]:
-        # Keys under PIR, names in a legacy Program.
-        return frozenset((self.joined.keys or self.joined.names).values())
+            return current.keys[name] in self.joined.keys.values()
+        return name in self.joined.names.values()
 
     def teacher_name(self, selector: str) -> str:
         """Return the name in the teacher's Graph for a selector, with or without the prefix.
@@ -234,23 +224,13 @@ class Merged:
         a bad file: GT001, GT010, GT237, GT240, GT501, GT502.
         """
         with raise_paddle_errors_as(MergeError, "load_teacher"), ExitStack() as undo:
-            found = find_weights(source, self.plan, self.source, self.scopes.student)
-            tensors = found.tensors()
+            scope, found = find_weights(source, self.plan, self.source, self.scope)
+            tensors = {new: scope.find_var(name).get_tensor() for new, name in found.names.items()}
             # If the caller's startup program runs again, it writes the buffers of its Scope.
-            copied = frozenset(tensors if found.scope is source else ())
-            assign_tensors(tensors, self.scopes.student, place=self.place, copied=copied, undo=undo)
-            undo.callback(setattr, self.provenance, "locate", self.provenance.locate)
-            if found.scope is source:
-                provenance = Provenance.of_scope(source, found.names)
-            elif isinstance(source, Mapping):
-                provenance = Provenance.unavailable("the mapping that they came from is not kept")
-            else:
-                path, scope = Path(str(source)).absolute(), self.scopes.student
-                provenance = Provenance.of_file(
-                    lambda into: find_weights(path, self.plan, self.source, scope, into),
-                    found.names,
-                )
-            self.provenance.locate = provenance.locate
+            copied = frozenset(tensors if scope is source else ())
+            assign_tensors(tensors, self.scope, place=self.place, copied=copied, undo=undo)
+            undo.callback(setattr, self, "provenance", self.provenance)
+            self.provenance = found
             raise_pending_interrupt()
             undo.pop_all()
 

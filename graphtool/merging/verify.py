@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import are_texts, bad_argument
@@ -25,7 +24,6 @@ from graphtool.diagnostics import (
     Diagnostic,
     MergeError,
     ReadError,
-    Report,
     Severity,
     UsageError,
     Where,
@@ -44,7 +42,6 @@ from graphtool.graph import (
 )
 from graphtool.interrupts import interrupts_deferred, raise_pending_interrupt
 from graphtool.merging._partitioned_run import array_of, compute_values
-from graphtool.merging._teacher import WeightSource
 from graphtool.ops import PIR_FETCHES, fetched_value, written_operand
 from graphtool.selectors import find
 from graphtool.text import escaped_bounded, printed_name
@@ -57,9 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
-    "Unchecked",
     "Verification",
-    "feed_names",
     "feeds_not_given",
     "not_fetchable",
     "verify",
@@ -126,27 +121,19 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Unchecked:
-    """A teacher weight, by its old name, that could not be compared, and why."""
-
-    name: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Verification:
     """The result of `Merged.verify`; true if everything was compared and is bit-equal.
 
     `comparisons` holds Values. `weights` holds the teacher's weights against their source, both as
     they are now, without the dropout state of recurrent layers. Weights that could not be compared
-    are in `unchecked` and printed as not checked; they make the result false, and `equal` covers
-    the rest. `generated` names the feeds that were generated.
+    are in `unchecked`, by old name and with the reason, and printed as not checked; they make the
+    result false, and `equal` covers the rest. `generated` names the feeds that were generated.
     """
 
     comparisons: tuple[Comparison, ...]
     generated: tuple[str, ...] = ()
     weights: tuple[Comparison, ...] = ()
-    unchecked: tuple[Unchecked, ...] = ()
+    unchecked: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def equal(self) -> bool:
@@ -190,7 +177,7 @@ class Verification:
         notes = [f"{count(self.comparisons)} Values{weights} are bit-equal"]
         if self.generated:
             notes.append(f"generated: {', '.join(map(printed_name, self.generated))}")
-        for why, number in Counter(row.why for row in self.unchecked).items():
+        for why, number in Counter(self.unchecked.values()).items():
             notes.append(f"not checked: {counted(number, 'weight')} ({escaped_bounded(why)})")
         return "; ".join(notes)
 
@@ -202,39 +189,28 @@ def verify(
     with program_lock(), interrupts_deferred():
         comparisons, generated = _compare_values(merged, {} if feed is None else feed, fetch)
         raise_pending_interrupt()
-        return Verification(comparisons, generated, *_compare_weights(merged))
+        weights = list[Comparison]()
+        unchecked: dict[str, str] = {}
+        values = merged.source.graph.values
+        with private_scope() as empty:
+            scope = merged.provenance.open(empty)
+            for old, new in merged.plan.weights:
+                if old in values and is_dropout_state(values[old]):
+                    continue  # On a GPU the first run fills it.
+                row = scope if isinstance(scope, str) else _compare_weight(merged, scope, old, new)
+                if isinstance(row, str):
+                    unchecked[old] = row
+                else:
+                    weights.append(row)
+        return Verification(comparisons, generated, tuple(weights), unchecked)
 
 
-def _compare_weights(merged: Merged) -> tuple[tuple[Comparison, ...], tuple[Unchecked, ...]]:
-    """Compare the teacher's weights with where they came from; also return those unchecked."""
-    values = merged.source.graph.values
-    comparisons: list[Comparison] = []
-    unchecked: list[Unchecked] = []
-    with private_scope() as scope:
-        source = merged.provenance.locate(scope)
-        for old, new in merged.plan.weights:
-            if old in values and is_dropout_state(values[old]):
-                continue  # On a GPU the first run fills it.
-            result = (
-                source if isinstance(source, str) else _compare_weight(merged, source, old, new)
-            )
-            if isinstance(result, str):
-                unchecked.append(Unchecked(old, result))
-            else:
-                comparisons += result
-    return tuple(comparisons), tuple(unchecked)
-
-
-def _compare_weight(
-    merged: Merged, source: WeightSource, old: str, new: str
-) -> Iterator[Comparison] | str:
+def _compare_weight(merged: Merged, scope: Paddle, old: str, new: str) -> Comparison | str:
     """Compare one weight, or return the reason why it cannot be compared."""
-    student_scope, name = merged.scopes.student, source.names[new]
-    original = initialised_tensors(source.scope, [name]).get(name)
-    current = initialised_tensors(student_scope, [new]).get(new)
-    if name in merged.plan.student_persistables and same_variables(
-        source.scope, student_scope, [name]
-    ):
+    name = merged.provenance.names[new]
+    original = initialised_tensors(scope, [name]).get(name)
+    current = initialised_tensors(merged.scope, [new]).get(new)
+    if name in merged.plan.student_persistables and same_variables(scope, merged.scope, [name]):
         return "the student trains what they were copied from"
     if current is None:
         return "they hold nothing"
@@ -242,7 +218,7 @@ def _compare_weight(
         return "what they came from holds them no more"
     if buffer_address(original) == buffer_address(current) and 0 not in current.shape():
         return "they share the memory of the Scope that they came from"
-    return _compare("teacher", {old: array_of(original)}, {new: array_of(current)}, {old: new})
+    return _compared("teacher", old, array_of(original), new, array_of(current))
 
 
 def _compare_values(
@@ -250,32 +226,43 @@ def _compare_values(
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     """Compare the Values of three runs; also return the names of generated feeds."""
     with static_mode(merged.source.kind), _reproducible_runs(), private_scope() as scope:
-        merged_live = _forward_only(merged)
-        inputs, generated = _inputs(merged, merged_live.graph, feed)
-        weights = _weights(merged_live.graph, merged.scopes.student, scope)
+        live = _forward_only(merged)
+        graph = live.graph
+        inputs, generated = _inputs(merged, graph, feed)
+        weights = _weights(graph, merged.scope, scope)
         names = _select(merged, fetch)
         new_names = {name: merged.merged_name(name) for name in names.teacher}
         merged_names = [*new_names.values(), *names.student]
         teacher_variables = (*merged.plan.weights, *((name, name) for name in merged.plan.shared))
-        _check_present(merged_live.graph, [*dict(teacher_variables).values(), *merged_names])
+        for name in (*dict(teacher_variables).values(), *merged_names):
+            if name not in graph.values:  # A pass or pruning removed it.
+                raise ReadError(value_gone(graph.source, name))
+        warned = [found for found in merged.report if found.severity is Severity.WARNING]
         again = _call(inputs) if generated else "merged.verify()  # on generated input"
-        failure = partial(_run_failure, merged.report, again)
+
+        def failure(what: str) -> Callable[[str], Diagnostic]:
+            return lambda reason: paddle_failed(
+                f"{what} does not run: {reason}",
+                notes=[f"the merge warned, {found.code}: {found.message}" for found in warned],
+                help="print(merged.report)" if warned else again,
+            )
+
         teacher_run = compute_values(
             _original(merged, "teacher"),
             {old: inputs[new] for old, new in merged.feed_map.items()},
             {old: weights[new] for old, new in teacher_variables},
             names.teacher,
-            partial(failure, "the teacher alone"),
+            failure("the teacher alone"),
         )
         student_run = compute_values(
             _original(merged, "student"),
-            {name: inputs[name] for name in feed_names(merged.before.graph)},
+            {name: inputs[name] for name in _feed_names(merged.before.graph)},
             weights,
             names.student,
-            partial(failure, "the student alone"),
+            failure("the student alone"),
         )
         merged_run = compute_values(
-            merged_live, inputs, weights, merged_names, partial(failure, "the merged Program")
+            live, inputs, weights, merged_names, failure("the merged Program")
         )
         found = {
             (row.role, row.name): row
@@ -300,19 +287,15 @@ def _compare_runs(
     The merged Program has the student's operators before the teacher's. If Paddle fails to run it
     or the student, and fails to run an original as well (the teacher first), that is reported.
     """
-    merged_arrays: dict[str, _Array] = {}
+    held: dict[str, _Array] = {}
     try:
         for role, run in (("student", student_run), ("teacher", teacher_run)):
             for arrays in run:
                 names = {name: new_names[name] if role == "teacher" else name for name in arrays}
-                while not merged_arrays.keys() >= set(names.values()):
-                    more = next(merged_run, None)
-                    if more is None:
-                        break
-                    merged_arrays.update(more)
-                yield from _compare(role, arrays, merged_arrays, names)
-                for name in names.values():
-                    merged_arrays.pop(name, None)
+                _hold(names.values(), held, merged_run)
+                for name, new in names.items():
+                    if new in held:
+                        yield _compared(role, name, arrays[name], new, held.pop(new))
         for _ in merged_run:
             pass
     except MergeError:
@@ -322,11 +305,13 @@ def _compare_runs(
         raise
 
 
-def _check_present(graph: Graph, names: Iterable[str]) -> None:
-    """Refuse a merged Program that has since lost a Value, to a pass or by pruning."""
-    lost = next((name for name in names if name not in graph.values), None)
-    if lost is not None:
-        raise ReadError(value_gone(graph.source, lost))
+def _hold(names: Collection[str], held: dict[str, _Array], run: Iterator[_Arrays]) -> None:
+    """Let a run go on until its arrays of these names are held."""
+    while not held.keys() >= {*names}:
+        more = next(run, None)
+        if more is None:
+            return
+        held.update(more)
 
 
 def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
@@ -344,32 +329,28 @@ def _select(merged: Merged, fetch: Sequence[str] | None) -> Both[list[str]]:
     prefixed = [
         name for name in fetch if name.startswith(merged.prefix) and name not in student.values
     ]
+    others = [find(student, name).name for name in fetch if name not in prefixed]
     selected = Both(
         [merged.teacher_name(name) for name in prefixed],
-        [
-            fetched_value(student, find(student, name).name)
-            for name in fetch
-            if name not in prefixed
-        ],
+        [fetched_value(student, name) for name in others],
     )
-    _check_fetchable("teacher", teacher, selected.teacher)
-    _check_fetchable("student", student, selected.student)
-    return selected
-
-
-def _check_fetchable(role: str, graph: Graph, names: Iterable[str]) -> None:
-    """Refuse what Paddle cannot fetch: Values of inner Blocks, and those that are not tensors."""
+    # Paddle cannot fetch Values of inner Blocks, nor those that are not tensors.
     found = [
         not_fetchable(
             f"the {role}'s `{name}` cannot be fetched",
             (Where(role=role, value=name, shape=graph.values[name].shape),),
             "merged.verify()",
         )
-        for name in names
+        for role, graph, chosen in (
+            ("teacher", teacher, selected.teacher),
+            ("student", student, selected.student),
+        )
+        for name in chosen
         if name.rpartition("/")[0] in graph.blocks.keys() - {""} or graph.values[name].shape is None
     ]
     if found:
         raise MergeError(*found)
+    return selected
 
 
 def _comparable(graph: Graph) -> Iterator[str]:
@@ -442,7 +423,7 @@ def _forward_only(merged: Merged) -> LiveProgram:
     live = LiveProgram.of(clone)
     # A legacy Program made by `to_static` has no feed operators: mark its feeds.
     fed = {new for earlier in merged.teachers for new in earlier.feed_map.values()}
-    fed.update(feed_names(merged.before.graph))
+    fed.update(_feed_names(merged.before.graph))
     values = {
         name: replace(value, origin=Origin.FEED) if name in fed else value
         for name, value in live.graph.values.items()
@@ -452,38 +433,37 @@ def _forward_only(merged: Merged) -> LiveProgram:
 
 def _weights(graph: Graph, student_scope: Paddle, scope: Paddle) -> dict[str, Paddle]:
     """Return the merged Program's persistable tensors; generate uninitialised ones in `scope`."""
+    import numpy as np
+
     names = persistable_names(graph)
     tensors = initialised_tensors(student_scope, names)
     for name in names:
         if name not in tensors:
             tensors[name] = scope.var(name).get_tensor()
             # Positive, since it may be a running variance.
-            value, random = graph.values[name], _random()
+            value, random = graph.values[name], np.random.default_rng(_SEED)
             array = _uniform(value.shape or (), value.dtype, random, low=0.01)
             tensors[name].set(array, load_paddle().CPUPlace())
     return tensors
 
 
-def feed_names(graph: Graph) -> tuple[str, ...]:
+def _feed_names(graph: Graph) -> tuple[str, ...]:
     """List the names of a Program's feeds, in program order."""
     return tuple(value.name for value in graph.values.values() if value.origin is Origin.FEED)
 
 
-def _call(feeds: Iterable[str]) -> str:
+def _call(feeds: Iterable[str], array: str = "array") -> str:
     """Write the call that verifies on input of one's own."""
-    return f"merged.verify({{{', '.join(f'{name!r}: array' for name in feeds)}}})"
+    return f"merged.verify({{{', '.join(f'{name!r}: {array}' for name in feeds)}}})"
 
 
 def _inputs(
     merged: Merged, graph: Graph, feed: Mapping[str, Paddle]
 ) -> tuple[dict[str, Paddle], tuple[str, ...]]:
-    """Return each feed's input, the array or LoD tensor that was given or a generated array.
+    """Return each feed's input, given or generated, and the names of those that were generated."""
+    import numpy as np
 
-    Also return the names of those that were generated.
-
-    Raises UsageError: GT248 for what is not an array of numbers. Raises MergeError: GT210, GT256.
-    """
-    known = feed_names(graph)
+    known = _feed_names(graph)
     call = _call(known)
     if not isinstance(cast("object", feed), Mapping):
         raise UsageError(bad_argument("feed", feed, "a mapping from feed names to arrays", call))
@@ -495,34 +475,23 @@ def _inputs(
             raise UsageError(bad_argument(f"feed[{name!r}]", given, "an array of numbers", call))
     unknown = [name for name in arrays if name not in known]
     if unknown:
-        raise MergeError(
-            unknown_feed(
-                f"the merged Program has no feed {', '.join(f'`{name}`' for name in unknown)}",
-                notes=(f"its feeds: {', '.join(f'`{name}`' for name in known)}",),
-                help=call,
-            )
-        )
+        message = f"the merged Program has no feed {', '.join(f'`{name}`' for name in unknown)}"
+        notes = (f"its feeds: {', '.join(f'`{name}`' for name in known)}",)
+        raise MergeError(unknown_feed(message, notes=notes, help=call))
     generated = tuple(name for name in known if name not in arrays)
     sequences = [name for name in generated if graph.values[name].lod_level]
     if sequences:
-        tensors = ", ".join(
-            f"{name!r}: paddle.base.create_lod_tensor(array, [lengths], place)"
-            for name in sequences
-        )
-        raise MergeError(
-            feeds_not_given(
-                f"{listed(sequences)} takes sequences (LoD), which are not generated",
-                [Where(role="merged", value=name) for name in sequences[:_LISTED]],
-                help=f"merged.verify({{{tensors}}})",
-            )
-        )
+        message = f"{listed(sequences)} takes sequences (LoD), which are not generated"
+        where = [Where(role="merged", value=name) for name in sequences[:_LISTED]]
+        fix = _call(sequences, "paddle.base.create_lod_tensor(array, [lengths], place)")
+        raise MergeError(feeds_not_given(message, where, help=fix))
     teacher = merged.source.graph
     shapes = [tuple(array.shape) for array in arrays.values()]
     for network in (graph, teacher):
-        shapes += [network.values[name].shape or () for name in feed_names(network)]
+        shapes += [network.values[name].shape or () for name in _feed_names(network)]
     batch = next((shape[0] for shape in shapes if shape and shape[0] != UNKNOWN_DIM), _BATCH)
     teacher_shapes = {new: teacher.values[old].shape for old, new in merged.feed_map.items()}
-    random = _random()
+    random = np.random.default_rng(_SEED)
     inputs: dict[str, Paddle] = {}
     for name in known:
         shape = graph.values[name].shape or ()
@@ -540,12 +509,6 @@ def _inputs(
     return inputs | given, generated
 
 
-def _random() -> np.random.Generator:
-    import numpy as np
-
-    return np.random.default_rng(_SEED)
-
-
 def _uniform(shape: Shape, dtype: str | None, random: np.random.Generator, *, low: float) -> _Array:
     import numpy as np
 
@@ -557,16 +520,6 @@ def _uniform(shape: Shape, dtype: str | None, random: np.random.Generator, *, lo
     if kind.kind in "iub":
         return random.integers(0, _CLASSES, shape).astype(kind)
     return random.uniform(low, 0.1 if low > 0 else 1.0, shape).astype(kind)
-
-
-def _run_failure(report: Report, again: str, what: str, reason: str) -> Diagnostic:
-    """Report that Paddle could not run one of the three programs."""
-    warned = [found for found in report if found.severity is Severity.WARNING]
-    return paddle_failed(
-        f"{what} does not run: {reason}",
-        notes=[f"the merge warned, {found.code}: {found.message}" for found in warned],
-        help="print(merged.report)" if warned else again,
-    )
 
 
 @contextmanager
@@ -588,29 +541,22 @@ def _reproducible_runs() -> Generator[None]:
             generator.set_state(state)
 
 
-def _compare(
-    role: str, originals: _Arrays, merged: _Arrays, names: Mapping[str, str]
-) -> Iterator[Comparison]:
-    """Compare arrays by pairs of old and new names; pairs without both arrays are skipped."""
+def _compared(role: str, name: str, original: _Array, new: str, copied: _Array) -> Comparison:
     import numpy as np
 
-    for name, new in names.items():
-        if name not in originals or new not in merged:
-            continue
-        original, copied = originals[name], merged[new]
-        equal = original.shape == copied.shape and original.tobytes() == copied.tobytes()
-        difference = 0.0 if equal else float("inf")
-        if not equal and original.shape == copied.shape:
-            largest = np.abs(_as_float(original) - _as_float(copied)).max()
-            difference = float("inf") if np.isnan(largest) else float(largest)
-        yield Comparison(
-            role=role,
-            name=name,
-            merged=new,
-            shape=tuple(copied.shape),
-            equal=equal,
-            difference=difference,
-        )
+    equal = original.shape == copied.shape and original.tobytes() == copied.tobytes()
+    difference = 0.0 if equal else float("inf")
+    if not equal and original.shape == copied.shape:
+        largest = np.abs(_as_float(original) - _as_float(copied)).max()
+        difference = float("inf") if np.isnan(largest) else float(largest)
+    return Comparison(
+        role=role,
+        name=name,
+        merged=new,
+        shape=tuple(copied.shape),
+        equal=equal,
+        difference=difference,
+    )
 
 
 def _as_float(array: _Array) -> _Array:

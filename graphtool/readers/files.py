@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from os import PathLike
 from pathlib import Path
@@ -27,6 +27,7 @@ __all__ = [
     "find_parameters",
     "format_of",
     "head_of",
+    "read_errors_reported",
     "read_file",
 ]
 
@@ -96,6 +97,16 @@ def check_not_special(path: Path) -> None:
             raise ReadError(problems.unreadable(str(path), f"it is {kind}, not a file"))
 
 
+@contextmanager
+def read_errors_reported(path: Path) -> Generator[None]:
+    """Raise an OSError of the body as ReadError: GT010."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ReadError(problems.unreadable(error.filename or str(path), reason)) from None
+
+
 def read_file(path: Path) -> Graph:
     """Read a saved program: a `.json`, `.pdmodel` or `__model__` file, or a folder with one.
 
@@ -103,15 +114,13 @@ def read_file(path: Path) -> Graph:
 
     Raises ReadError with a GT0xx Diagnostic if there is no such program or its file is damaged.
     """
+    path = Path(resolve_model_prefix(str(path)))
     try:
-        path = Path(resolve_model_prefix(str(path)))
-        check_not_special(path)
-        if not path_exists(str(path)):
-            raise ReadError(problems.no_such_path(str(path), _similar_paths(path)))
-        return _read(_model_in(path) if path.is_dir() else path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ReadError(problems.unreadable(error.filename or str(path), reason)) from None
+        with read_errors_reported(path):
+            check_not_special(path)
+            if not path_exists(str(path)):
+                raise ReadError(problems.no_such_path(str(path), _similar_paths(path)))
+            return _read(_model_in(path) if path.is_dir() else path)
     except RecursionError:
         raise ReadError(problems.damaged_model(str(path), problems.TOO_DEEP)) from None
 

@@ -19,6 +19,7 @@ from graphtool.readers.files import (
     find_parameters,
     format_of,
     head_of,
+    read_errors_reported,
     read_file,
 )
 from graphtool.readers.pickles import not_a_state_dict, unpickled
@@ -68,11 +69,8 @@ def read_weights(path: Path, graph: Graph) -> Weights:
     Raises ReadError: GT001, GT010, GT240. Raises GraphtoolError: GT237, GT240, GT501,
     GT502.
     """
-    try:
+    with read_errors_reported(path):
         return _read(_resolve(path), graph)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ReadError(problems.unreadable(error.filename or str(path), reason)) from None
 
 
 def _resolve(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,8 +12,8 @@ from typing import cast
 from graphtool.backend.layer_weights import map_set_parameters
 from graphtool.backend.optimizers import average_over_ranks, broadcast_from_first, rank_store
 from graphtool.backend.paddle import Paddle, load_paddle
-from graphtool.diagnostics import Diagnostic, GraphtoolError, Where, counted, rule
-from graphtool.graph import Attribute, Graph, Operator, Origin
+from graphtool.diagnostics import Diagnostic, GraphtoolError, Where, rule
+from graphtool.graph import Graph, Operator, Origin
 from graphtool.text import escaped_bounded
 from graphtool.training.program_info import ancestors
 
@@ -35,12 +34,6 @@ _OWN = frozenset({"seed", "fix_seed", "place", "verbose"})
 _NAMES = frozenset({"name", "var_name"})
 # Attributes that begin with the batch size where the Program was built for one.
 _SHAPES = frozenset({"shape", "value"})
-# Seconds between two looks into the store, and until all ranks have read each other's texts.
-_PAUSE, _READING = 0.05, 5.0
-# In the place of the digest.
-_GAVE_UP = b"gave up"
-# What Paddle's store raises once the first rank, which holds it, is gone.
-_STORE_GONE = (RuntimeError, ValueError)
 # Each comparison has keys of its own in the store.
 _comparisons = count()
 
@@ -57,24 +50,6 @@ def ranks_not_joined(ranks: int) -> Diagnostic:
     )
 
 
-@rule("GT538", replaces=("GT545", "GT548"))
-def lost_rank(message: str, ranks: Sequence[int]) -> Diagnostic:
-    """Another rank ended, or did not come to `gt.minimize` in time.
-
-    In `gt.minimize` each rank waits for all others, 300 seconds unless `rank_timeout` says
-    otherwise, and compares what they are about to train. If one rank gives up, those that come
-    later do too. The cause is in the log of the rank that is missing (`log/workerlog.N`, or in
-    `--log_dir`).
-
-    If a rank fails, before or after, the launcher stops all others. A rank that ends early without
-    an error is noticed in the next step, by an error of Paddle's: give all ranks the same number of
-    batches. With gloo (CPU), a rank that is busy for 30 seconds counts as lost: long work, such as
-    an evaluation, has to be done on all ranks.
-    """
-    logs = " ".join(f"log/workerlog.{rank}" for rank in ranks)
-    return Diagnostic(message=message, help=f"tail {logs}")
-
-
 @rule("GT546")
 def unequal_ranks(ranks: Mapping[int, Sequence[str]]) -> Diagnostic:
     """The ranks would train different Programs, so their gradients cannot be averaged.
@@ -87,34 +62,17 @@ def unequal_ranks(ranks: Mapping[int, Sequence[str]]) -> Diagnostic:
     Program.
     """
     first, *others = sorted(ranks)
-    unlike = [rank for rank in others if ranks[rank] != ranks[first]]
-    sides = (first, unlike[0])
-    pairs = zip_longest(ranks[sides[0]], ranks[sides[1]], fillvalue="")
+    other = next(rank for rank in others if ranks[rank] != ranks[first])
+    pairs = zip_longest(ranks[first], ranks[other], fillvalue="nothing more")
     lines = next(pair for pair in pairs if pair[0] != pair[1])
-    notes = [
-        f"rank {rank} has "
-        + " and ".join(
-            counted(sum(line.startswith(f"{noun} ") for line in ranks[rank]), noun)
-            for noun in ("operator", "parameter")
-        )
-        for rank in sides
-    ]
-    if len(unlike) > 1:
-        notes.append(f"{len(unlike)} of {len(ranks)} ranks differ from rank {first}")
-    # Parameters that are equal but for the name, which stands in backticks.
-    unnamed = [line.split("`")[::2] for line in lines]
-    only_name = lines[0].startswith("parameter ") and unnamed[0] == unnamed[1]
-    network = "paddle.distributed.get_rank() only for its share of the data"
     return Diagnostic(
-        message=f"rank {sides[0]} and rank {sides[1]} would train different Programs",
+        message=f"rank {first} and rank {other} would train different Programs",
         where=tuple(
-            Where(role=f"rank {rank}", value=escaped_bounded(line) if line else "nothing more")
-            for rank, line in zip(sides, lines, strict=True)
+            Where(role=f"rank {rank}", value=escaped_bounded(line))
+            for rank, line in zip((first, other), lines, strict=True)
         ),
-        notes=tuple(notes),
-        help="build within `with paddle.utils.unique_name.guard():` on every rank"
-        if only_name
-        else f"build the same on every rank: use {network}",
+        help="with paddle.utils.unique_name.guard(): build the same on every rank, "
+        "paddle.distributed.get_rank() only for its share of the data",
     )
 
 
@@ -148,58 +106,27 @@ def broadcast_start(startup: Paddle, names: Collection[str]) -> None:
     map_set_parameters(startup, setters, broadcast_from_first)
 
 
-def require_equal(own: Sequence[str], limit: float) -> None:
+def require_equal(own: Sequence[str]) -> None:
     """Wait until all ranks have come here, and compare what they are about to train.
 
     `own` describes it in lines. The ranks compare digests in the store that Paddle's launch makes,
     and read each other's lines only if the digests differ.
 
-    Raises GraphtoolError on all ranks: GT546 if they differ. Raises GraphtoolError: GT538 for ranks
-    that have not come within `limit` seconds, or gave up.
+    Raises GraphtoolError on all ranks: GT546 if they differ.
     """
-    rank, ranks = load_paddle().distributed.get_rank(), rank_count()
-    me = f"rank {rank} of {ranks}"
-    text = "\n".join(own).encode()
-    prefix = f"graphtool/minimize/{next(_comparisons)}"
-    everyone = range(ranks)
-    try:
-        store = rank_store()
-        store.set(f"{prefix}/text/{rank}", zlib.compress(text))
-        store.set(f"{prefix}/digest/{rank}", sha256(text).digest())
-        if missing := _wait(store, f"{prefix}/came", rank, ranks, limit):
-            store.set(f"{prefix}/digest/{rank}", _GAVE_UP)
-            others = ", ".join(f"rank {one}" for one in missing)
-            message = f"{me} waited {limit:g} seconds for {others} to come to `gt.minimize`"
-            raise GraphtoolError(lost_rank(message, missing))
-        digests = {one: store.get(f"{prefix}/digest/{one}") for one in everyone}
-        if gave_up := [one for one in everyone if digests[one] == _GAVE_UP]:
-            others = ", ".join(f"rank {one}" for one in gave_up)
-            message = f"{me} came to `gt.minimize` after {others} had given up waiting for it"
-            raise GraphtoolError(lost_rank(message, gave_up))
-        if len(set(digests.values())) == 1:
-            return
-        texts = {one: zlib.decompress(store.get(f"{prefix}/text/{one}")) for one in everyone}
-        # The store ends with the first rank, which may be about to end.
-        _wait(store, f"{prefix}/read", rank, ranks, _READING)
-    except _STORE_GONE:
-        message = f"{me} waited in `gt.minimize` until rank 0 was gone, which holds Paddle's store"
-        raise GraphtoolError(lost_rank(message, [0])) from None
-    raise GraphtoolError(
-        unequal_ranks({one: found.decode().split("\n") for one, found in texts.items()})
-    )
-
-
-def _wait(store: Paddle, key: str, rank: int, ranks: int, limit: float) -> list[int]:
-    """Wait until every rank has come to a point, and return those that are late."""
-    end = time.monotonic() + limit
-    store.add(f"{key}/{rank}", 1)
-    missing = list(range(ranks))
-    # The store's own `get` and `wait` have no limit.
-    while missing := [one for one in missing if not store.add(f"{key}/{one}", 0)]:
-        if time.monotonic() > end:
-            break
-        time.sleep(_PAUSE)
-    return missing
+    rank, everyone, store = load_paddle().distributed.get_rank(), range(rank_count()), rank_store()
+    text, key = "\n".join(own).encode(), f"graphtool/minimize/{next(_comparisons)}"
+    store.set(f"{key}/text/{rank}", zlib.compress(text))
+    store.set(f"{key}/digest/{rank}", sha256(text).digest())
+    # The store waits for what is not there yet; where a rank is lost, the launcher stops all.
+    if len({store.get(f"{key}/digest/{one}") for one in everyone}) == 1:
+        return
+    texts = {one: zlib.decompress(store.get(f"{key}/text/{one}")).decode() for one in everyone}
+    store.set(f"{key}/read/{rank}", b"1")
+    # The store ends with the first rank, which leaves last.
+    for one in everyone if rank == 0 else ():
+        store.get(f"{key}/read/{one}")
+    raise GraphtoolError(unequal_ranks({one: text.split("\n") for one, text in texts.items()}))
 
 
 def describe(
@@ -240,12 +167,13 @@ def describe(
     fixed_batch = any(shape and shape[0] >= 0 for shape in shapes)
     for name, operator in operators:
         operands = ", ".join("-" if one is None else names[one] for one in operator.operands)
-        attributes = (
-            f" {key}={(_without_batch(key, value) if fixed_batch else value)!r}"
-            for key, value in sorted(operator.attributes.items())
-            if key not in _OWN
-        )
-        lines.append(f"operator `{name}` ({operands}){''.join(attributes)}")
+        line = f"operator `{name}` ({operands})"
+        for key, value in sorted(operator.attributes.items()):
+            if fixed_batch and key in _SHAPES and isinstance(value, tuple) and value:
+                line += f" {key}={('batch', *value[1:])!r}"
+            elif key not in _OWN:
+                line += f" {key}={value!r}"
+        lines.append(line)
     lines.append(f"loss `{names[loss]}`")
     lines += sorted(f"no gradient for `{names[name]}`" for name in no_gradient if name in names)
     return lines
@@ -260,9 +188,3 @@ def _settings(name: str, part: Paddle) -> Iterator[str]:
             yield f"{inner} = {value!r}"
         elif key in _PARTS and value is not None:
             yield from _settings(inner, value)
-
-
-def _without_batch(key: str, value: Attribute) -> Attribute:
-    if key in _SHAPES and isinstance(value, tuple) and value:
-        return ("batch", *value[1:])
-    return value

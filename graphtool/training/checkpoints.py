@@ -17,7 +17,7 @@ from typing import Annotated, TypeAlias, cast
 
 import msgspec
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import bad_argument, path_of
 from graphtool.backend.generators import (
     GeneratorState,
     can_restore,
@@ -32,9 +32,8 @@ from graphtool.backend.optimizers import (
     unwrapped,
 )
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
-from graphtool.backend.tensors import copy_from_scope, full_like, initialised_tensors, set_tensors
+from graphtool.backend.tensors import copy_from_scope, full_like, set_tensors
 from graphtool.checks import persistable_names, used_names
-from graphtool.checks.parameters import uninitialised_parameters
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
@@ -48,18 +47,17 @@ from graphtool.diagnostics import (
 )
 from graphtool.files import atomic_write
 from graphtool.graph import fits_shape
-from graphtool.merging.folder import other_release
+from graphtool.merging.folder import other_release, require_initialised
+from graphtool.merging.manifest import SCHEMA, decode_manifest, named_tensors, undigested
 from graphtool.readers import problems as reading
-from graphtool.readers.files import check_not_special
+from graphtool.readers.files import check_not_special, read_errors_reported
 from graphtool.readers.tensor_files import Tensor, digest, read_tensors, write_tensors
 from graphtool.text import escaped_bounded
-from graphtool.training.program_info import ProgramInfo, path_of, scope_of
-from graphtool.version import UPGRADE, version
+from graphtool.training.program_info import ProgramInfo, scope_of
+from graphtool.version import version
 
 __all__ = [
-    "SCHEMA",
     "Checkpoint",
-    "CheckpointContents",
     "Manifest",
     "SavedTeacher",
     "load_checkpoint",
@@ -68,7 +66,6 @@ __all__ = [
     "write_checkpoint",
 ]
 
-SCHEMA = 1
 # Larger integers overflow in NumPy and Paddle.
 _Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -82,6 +79,7 @@ _OMITTED_COUNTERS = ("T_cur", "T_i")
 # Every scheduler has these from the start; other fields may be None at first.
 _ALWAYS_SET = frozenset({"last_epoch", "last_lr"})
 _SAVE = "gt.save_checkpoint(path, merged, optimizer, step=1000)"
+_SAVE_FROM = "gt.save_checkpoint(path, merged, optimizer, step=step, scope=scope)"
 
 
 @rule("GT621", replaces=("GT622",))
@@ -137,16 +135,9 @@ def other_program_state(
     )
 
 
-@rule("GT625")
-def never_minimized(optimizer: str) -> Diagnostic:
-    """The optimizer has no state in the Program: `gt.minimize` was not called with both.
-
-    Give the optimizer that minimized the loss, and the Program with that loss.
-    """
-    return Diagnostic(
-        message=f"`{optimizer}` has minimized no loss of the Program",
-        help="gt.minimize(optimizer, loss), then the checkpoint",
-    )
+def _never_minimized(optimizer: object) -> Diagnostic:
+    wanted = "the optimizer that minimized the Program's loss"
+    return bad_argument("optimizer", optimizer, wanted, "gt.minimize(optimizer, loss)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,14 +185,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CheckpointContents:
-    """A checkpoint's manifest, and its tensors by key."""
-
-    manifest: Manifest
-    tensors: Mapping[str, Tensor]
-
-
 @program_lock()
 def save_checkpoint(
     path: str | PathLike[str],
@@ -222,17 +205,16 @@ def save_checkpoint(
     distributed training each rank saves its own file: random state and running statistics differ.
     Paddle 2.6 exposes no random state, so its generator is reseeded there.
 
-    Raises GraphtoolError: GT601, GT235 for uninitialised Variables. Raises UsageError: GT248, GT625
-    for another optimizer.
+    Raises GraphtoolError: GT601, GT235 for uninitialised Variables. Raises UsageError: GT248.
     """
     file = path_of(path, _SAVE)
     state = _Training.of(program, optimizer, scope)
     if type(step) is not int or step < 0:
         raise UsageError(bad_argument("step", step, "a whole number of 0 or more", _SAVE))
-    if not state.is_minimized:
-        raise UsageError(never_minimized(state.optimizer))
+    if _RATE_KEY not in state.variables:
+        raise UsageError(_never_minimized(optimizer))
     names = list(state.variables.values())
-    state.require_initialised([*names, *state.info.teacher_weights])
+    require_initialised(state.scope, [*names, *state.info.teacher_weights], _SAVE_FROM)
     manifest = state.manifest(step, random_state())
     write_checkpoint(file, manifest, lambda: copy_from_scope(state.scope, names))
 
@@ -254,27 +236,28 @@ def load_checkpoint(
     number for its learning rate keeps that.
 
     Raises GraphtoolError with all problems and nothing changed: GT235 for a teacher without
-    weights, GT623, GT624, GT625. Raises ReadError: GT001, GT010, GT240, GT621 for the file.
+    weights, GT248, GT623, GT624. Raises ReadError: GT001, GT010, GT240, GT621 for the file.
     Raises UsageError: GT248.
     """
     file = path_of(path, "gt.load_checkpoint(path, merged, optimizer)")
-    contents = read_checkpoint(file)
-    saved = contents.manifest
+    saved, tensors = read_checkpoint(file)
     state = _Training.of(program, optimizer, scope)
-    state.require_initialised(state.info.teacher_weights)
+    require_initialised(state.scope, state.info.teacher_weights, _SAVE_FROM)
     current = state.manifest(saved.step, ())
-    report = Report.of(_differences(str(file), contents, current, state))
+    found = list(_differences(str(file), saved, tensors, current, state))
+    if _RATE_KEY not in state.variables:
+        found.insert(0, _never_minimized(optimizer))
+    report = Report.of(found)
     if report.errors:
         raise GraphtoolError(*report.errors)
-    tensors = {name: contents.tensors[key] for key, name in state.variables.items()}
+    values = {name: tensors[key] for key, name in state.variables.items()}
     if current.rate is not None and current.rate != saved.rate:
-        rate = full_like(contents.tensors[_RATE_KEY], current.rate)
-        tensors[state.variables[_RATE_KEY]] = rate
-    set_tensors(tensors, state.scope)
-    state.set_scheduler_state(saved.rates)
+        values[state.variables[_RATE_KEY]] = full_like(tensors[_RATE_KEY], current.rate)
+    set_tensors(values, state.scope)
+    _restore_schedule(state.scheduler, saved.rates)
     if can_restore(saved.random):
         set_random_state(saved.random)
-    return Checkpoint(path=str(file), step=saved.step, loaded=tuple(tensors), report=report)
+    return Checkpoint(path=str(file), step=saved.step, loaded=tuple(values), report=report)
 
 
 def write_checkpoint(
@@ -296,45 +279,35 @@ def write_checkpoint(
 
 
 def _manifest_digest(manifest: Manifest, tensors: Iterable[Tensor]) -> str:
-    """Return the digest of the tensors and of the manifest without its own digest."""
-    undigested = msgspec.structs.replace(manifest, digest="")
-    return digest(manifest.keys, tensors, head=msgspec.json.encode(undigested))
+    return digest(manifest.keys, tensors, head=undigested(manifest))
 
 
-def read_checkpoint(path: Path) -> CheckpointContents:
-    """Read a checkpoint and verify its digest.
+def read_checkpoint(path: Path) -> tuple[Manifest, Mapping[str, Tensor]]:
+    """Read a checkpoint's manifest, and its tensors by key, and verify its digest.
 
     Raises ReadError: GT001, GT010, GT240, GT621.
     """
-    name = str(path)
-    check_not_special(path)
-    if not path.exists():
-        raise ReadError(reading.no_such_path(name))
-    if path.is_dir():
-        raise ReadError(not_a_checkpoint(name, "it is a folder"))
-    with path.open("rb") as file:
-        # Files of tensors start with a version, 0; a `.pdparams` is a pickle.
-        if file.read(4).strip(b"\0"):
-            load = f"gt.load_parameters(program, {name!r})"
-            raise ReadError(not_a_checkpoint(name, "it does not start with a manifest", load))
-    first, *tensors = read_tensors(path) or (None,)
+
+    def refusal(reason: str, help: str | None = None) -> ReadError:
+        return ReadError(not_a_checkpoint(str(path), reason, help))
+
+    with read_errors_reported(path):
+        check_not_special(path)
+        if not path.exists():
+            raise ReadError(reading.no_such_path(str(path)))
+        with path.open("rb") as file:
+            # Files of tensors start with a version, 0; a `.pdparams` is a pickle.
+            if file.read(4).strip(b"\0"):
+                load = f"gt.load_parameters(program, {str(path)!r})"
+                raise refusal("it does not start with a manifest", load)
+        first, *tensors = read_tensors(path) or (None,)
     if first is None or first.dtype != "uint8" or len(first.shape) != 1:
-        raise ReadError(not_a_checkpoint(name, "it does not start with a manifest"))
-    data = first.array.tobytes()
-    try:
-        schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
-        if schema is not None and bytes(schema) != str(SCHEMA).encode():
-            reason = f"its `schema` is {bytes(schema).decode()}; this graphtool reads {SCHEMA}"
-            raise ReadError(not_a_checkpoint(name, reason, UPGRADE))
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ReadError(not_a_checkpoint(name, f"its manifest: {error}")) from None
-    if len(manifest.keys) != len(tensors) or len(set(manifest.keys)) != len(tensors):
-        reason = f"it holds {len(tensors)} tensors, and its manifest names {len(manifest.keys)}"
-        raise ReadError(not_a_checkpoint(name, reason))
+        raise refusal("it does not start with a manifest")
+    manifest = decode_manifest(first.array.tobytes(), Manifest, refusal)
+    named = named_tensors(manifest.keys, tensors, refusal)
     if _manifest_digest(manifest, tensors) != manifest.digest:
-        raise ReadError(not_a_checkpoint(name, "it has changed since it was written"))
-    return CheckpointContents(manifest, dict(zip(manifest.keys, tensors, strict=True)))
+        raise refusal("it has changed since it was written")
+    return manifest, named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -356,10 +329,7 @@ class _Training:
 
     @classmethod
     def of(cls, program: Paddle, optimizer: Paddle, scope: Paddle | None) -> _Training:
-        """Read a Program, and unwrap its optimizer.
-
-        Raises UsageError: GT248 for what holds no Program, or is no Scope or optimizer.
-        """
+        """Read a Program, and unwrap its optimizer."""
         if not hasattr(optimizer, "minimize"):
             raise UsageError(bad_argument("optimizer", optimizer, "an optimizer", _SAVE))
         info, optimizers = ProgramInfo.of(program), tuple(unwrapped(optimizer))
@@ -381,23 +351,6 @@ class _Training:
             variables=dict(sorted((keys.get(name, name), name) for name in names)),
         )
 
-    @property
-    def is_minimized(self) -> bool:
-        """Return whether an optimizer has state in the Program."""
-        return _RATE_KEY in self.variables
-
-    def require_initialised(self, names: Sequence[str]) -> None:
-        """Raise GraphtoolError unless the Scope holds all Variables: GT235."""
-        held = initialised_tensors(self.scope, names)
-        empty = [name for name in names if name not in held]
-        if empty:
-            raise GraphtoolError(
-                uninitialised_parameters(
-                    f"{len(empty)} of {len(names)} Variables are uninitialised: {listed(empty)}",
-                    help="gt.save_checkpoint(path, merged, optimizer, step=step, scope=scope)",
-                )
-            )
-
     def manifest(self, step: int, random: tuple[GeneratorState, ...]) -> Manifest:
         """Describe the state of the training, with a digest of each teacher's weights."""
         teachers: list[SavedTeacher] = []
@@ -416,34 +369,31 @@ class _Training:
             optimizer=self.optimizer,
             schedule=type(self.scheduler).__name__ if self.scheduler else None,
             rate=self.rate,
-            rates=self._scheduler_state(),
+            rates=_schedule_state(self.scheduler),
             random=random,
             teachers=tuple(teachers),
             operators=dict(sorted(operators.items())),
         )
 
-    def _scheduler_state(self) -> _SchedulerState:
-        if self.scheduler is None:
-            return {}
-        omitted = {name: getattr(self.scheduler, name) for name in self._omitted_counters()}
-        return {**self.scheduler.state_dict(), **omitted}
 
-    def set_scheduler_state(self, saved: _SchedulerState) -> None:
-        """Set the state of the learning rate's schedule, which has the same fields."""
-        if self.scheduler is None:
-            return
-        omitted = self._omitted_counters()
-        with warnings.catch_warnings():
-            # A warm-up considers the state of its inner scheduler unused.
-            warnings.filterwarnings("ignore", message="There are some unused values")
-            self.scheduler.set_state_dict(
-                {name: value for name, value in saved.items() if name not in omitted}
-            )
-        for name in omitted:
-            setattr(self.scheduler, name, saved[name])
+def _schedule_state(scheduler: Paddle | None) -> _SchedulerState:
+    if scheduler is None:
+        return {}
+    omitted = [name for name in _OMITTED_COUNTERS if hasattr(scheduler, name)]
+    return {**scheduler.state_dict(), **{name: getattr(scheduler, name) for name in omitted}}
 
-    def _omitted_counters(self) -> tuple[str, ...]:
-        return tuple(name for name in _OMITTED_COUNTERS if hasattr(self.scheduler, name))
+
+def _restore_schedule(scheduler: Paddle | None, saved: _SchedulerState) -> None:
+    """Set the state of the learning rate's schedule, which has the same fields."""
+    if scheduler is None:
+        return
+    omitted = {name: saved[name] for name in _OMITTED_COUNTERS if name in saved}
+    with warnings.catch_warnings():
+        # A warm-up considers the state of its inner scheduler unused.
+        warnings.filterwarnings("ignore", message="There are some unused values")
+        scheduler.set_state_dict({key: saved[key] for key in saved.keys() - omitted.keys()})
+    for name, value in omitted.items():
+        setattr(scheduler, name, value)
 
 
 def _state_variables(optimizer: Paddle, program: Paddle) -> Iterator[tuple[str, Paddle]]:
@@ -459,21 +409,29 @@ def _state_variables(optimizer: Paddle, program: Paddle) -> Iterator[tuple[str, 
 
 
 def _differences(
-    path: str, contents: CheckpointContents, current: Manifest, state: _Training
+    path: str,
+    saved: Manifest,
+    tensors: Mapping[str, Tensor],
+    current: Manifest,
+    state: _Training,
 ) -> Iterator[Diagnostic]:
     """Compare a checkpoint with the Program and optimizer that it is loaded into."""
-    saved = contents.manifest
-    if not state.is_minimized:
-        yield never_minimized(current.optimizer)
+    is_minimized = _RATE_KEY in state.variables
     yield from _optimizer_differences(path, saved, current)
-    if state.is_minimized and saved.optimizer == current.optimizer:
-        yield from _variable_differences(path, contents.tensors, state)
-    yield from _teacher_differences(path, saved.teachers, current.teachers)
-    counts = [
-        (kind, current.operators.get(kind, 0) - saved.operators.get(kind, 0))
-        for kind in sorted(saved.operators.keys() | current.operators.keys())
-    ]
-    if changed := [f"{count:+} {kind}" for kind, count in counts if count]:
+    if is_minimized and saved.optimizer == current.optimizer:
+        yield from _variable_differences(path, tensors, state)
+    then, now = saved.teachers, current.teachers
+    pairs = list(enumerate(zip(then, now, strict=False), 1))
+    others = [(n, str(was), str(one)) for n, (was, one) in pairs if was.digest != one.digest]
+    if len(then) != len(now):
+        others = [(1, f"one of {len(then)}", f"one of {len(now)}")]
+    for number, was, is_now in others:
+        message = f"teacher {number} was {was} and is {is_now} now"
+        fix = "merged.load_teacher(...) with the weights of that time"
+        yield other_program_state(path, message, help=fix, role="teacher")
+    counts = Counter(current.operators)
+    counts.subtract(saved.operators)
+    if changed := [f"{count:+} {kind}" for kind, count in sorted(counts.items()) if count]:
         message = f"the Program has other operators than then: {listed(changed)}"
         yield other_program_state(path, message, severity=Severity.WARNING)
     if saved.paddle != current.paddle:
@@ -502,51 +460,36 @@ def _optimizer_differences(path: str, saved: Manifest, current: Manifest) -> Ite
         yield other_optimizer(path, message, rate, Severity.WARNING)
 
 
-def _teacher_differences(
-    path: str, saved: Sequence[SavedTeacher], current: Sequence[SavedTeacher]
-) -> Iterator[Diagnostic]:
-    if len(saved) == len(current):
-        pairs = list(enumerate(zip(saved, current, strict=True), 1))
-        unlike = [(n, str(was), str(now)) for n, (was, now) in pairs if was.digest != now.digest]
-    else:
-        unlike = [(1, f"one of {len(saved)}", f"one of {len(current)}")]
-    for number, was, now in unlike:
-        yield other_program_state(
-            path,
-            f"teacher {number} was {was} and is {now} now",
-            help="merged.load_teacher(...) with the weights of that time",
-            role="teacher",
-        )
-
-
 def _have_same_fields(saved: _SchedulerState, current: _SchedulerState) -> bool:
-    """Return whether two schedulers, or those that they wrap, have the same fields."""
-    same = saved.keys() == current.keys() and all(
-        _is_same_kind(saved[name], current[name]) for name in saved
-    )
-    return same and all(saved[name] is not None for name in _ALWAYS_SET & saved.keys())
+    """Return whether two schedulers, or those that they wrap, have fields of the same kinds."""
 
+    def is_same_kind(name: str) -> bool:
+        then, now = saved[name], current[name]
+        if isinstance(then, dict) and isinstance(now, dict):
+            return _have_same_fields(cast("_SchedulerState", then), cast("_SchedulerState", now))
+        if then is None or now is None:
+            is_unset = then is None and name in _ALWAYS_SET
+            return not is_unset and not isinstance(then, dict) and not isinstance(now, dict)
+        return all(isinstance(then, kind) == isinstance(now, kind) for kind in (dict, str))
 
-def _is_same_kind(saved: object, current: object) -> bool:
-    if isinstance(saved, dict) and isinstance(current, dict):
-        return _have_same_fields(cast("_SchedulerState", saved), cast("_SchedulerState", current))
-    if saved is None or current is None:
-        return not isinstance(saved, dict) and not isinstance(current, dict)
-    return all(isinstance(saved, kind) == isinstance(current, kind) for kind in (dict, str))
+    return saved.keys() == current.keys() and all(map(is_same_kind, saved))
 
 
 def _variable_differences(
     path: str, tensors: Mapping[str, Tensor], state: _Training
 ) -> Iterator[Diagnostic]:
     values, variables = used_names(state.info.graph), state.variables
-    shared = {key: values[name] for key, name in variables.items() if key in tensors}
     differences = {
         "not in the file": [key for key in variables if key not in tensors],
         "not in the Program": [key for key in tensors if key not in variables],
         "of another shape or dtype": [
             key
-            for key, value in shared.items()
-            if tensors[key].dtype != value.dtype or not fits_shape(value, tensors[key].shape)
+            for key, name in variables.items()
+            if key in tensors
+            and not (
+                tensors[key].dtype == values[name].dtype
+                and fits_shape(values[name], tensors[key].shape)
+            )
         ],
     }
     found = {what: keys for what, keys in differences.items() if keys}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -100,15 +100,12 @@ def make_evaluation(info: ProgramInfo, fetch: object) -> Evaluation:
     if not isinstance(fetch, list | tuple):
         wanted, call = "a list of Values, or of their names", "fetch=[accuracy]"
         raise UsageError(bad_argument("fetch", fetch, wanted, call))
-    names = _fetch_names(info, cast("Sequence[Paddle | str]", fetch))
-    if not names:
-        raise GraphtoolError(
-            not_fetchable(
-                "there is nothing to fetch",
-                (Where(program=info.graph.source),),
-                "test, (accuracy,) = gt.for_test(program, fetch=[accuracy])",
-            )
-        )
+    given = cast("Sequence[Paddle | str]", fetch)
+    names = [info.name_of(info.value(item) if isinstance(item, str) else item) for item in given]
+    errors = list(_fetch_errors(info.graph, given, names))
+    if errors:
+        raise GraphtoolError(*errors)
+    names = [name for name in names if name is not None]
     with static_mode(info.live.kind):
         clone = _legacy_clone if info.live.kind is ProgramKind.LEGACY else _pir_clone
         program, fetches = clone(info, names)
@@ -125,54 +122,39 @@ def make_evaluation(info: ProgramInfo, fetch: object) -> Evaluation:
     return Evaluation(live=live, names=tuple(names), fetches=fetches, report=report)
 
 
-def _fetch_names(info: ProgramInfo, fetch: Iterable[Paddle | str]) -> list[str]:
-    """Return the names of the fetches in the Graph.
-
-    Raises GraphtoolError: GT253, all at once.
-    """
-    graph, names = info.graph, list[str]()
-    training = training_operators(graph)
-    errors: list[Diagnostic] = []
-    for place, item in enumerate(fetch):
-        value = info.value(item) if isinstance(item, str) else item
-        name = info.name_of(value)
+def _fetch_errors(
+    graph: Graph, fetch: Sequence[object], names: Sequence[str | None]
+) -> Iterator[Diagnostic]:
+    """Find what of the fetches is no Value of the Graph, or not one that is fetched for a test."""
+    training, source = training_operators(graph), graph.source
+    if not names:
+        way = "test, (accuracy,) = gt.for_test(program, fetch=[accuracy])"
+        yield not_fetchable("there is nothing to fetch", (Where(program=source),), way)
+    for place, name in enumerate(names):
         if name is None:
-            errors.append(
-                not_fetchable(
-                    f"`fetch[{place}]`, a `{type(item).__name__}`, is not a Value of the Program",
-                    (Where(program=graph.source),),
-                    "give Values that were built in this Program, or names: fetch=['relu_4']",
-                )
-            )
+            kind = type(fetch[place]).__name__
+            message = f"`fetch[{place}]`, a `{kind}`, is not a Value of the Program"
+            way = "give Values that were built in this Program, or names: fetch=['relu_4']"
+            yield not_fetchable(message, (Where(program=source),), way)
             continue
-        errors += _fetch_errors(graph, name, training)
-        names.append(name)
-    if errors:
-        raise GraphtoolError(*errors)
-    return names
-
-
-def _fetch_errors(graph: Graph, name: str, training: Collection[str]) -> Iterator[Diagnostic]:
-    operator = graph.producer(name)
-    if operator is not None and operator.name in training:
-        yield not_fetchable(
-            f"`{name}` is a gradient or an update, which a Program for test does not have",
-            (Where(program=graph.source, value=name, shape=graph.values[name].shape),),
-            "executor.run(program, fetch_list=[...])",
-        )
-    elif (operator is not None and operator.block) or graph.values[name].shape is None:
-        yield not_fetchable(
-            f"`{name}` cannot be fetched: it is inside a branch or a loop, or not a tensor",
-            (Where(program=graph.source, value=name),),
-            f"gt.for_test(program, fetch=[{name.partition('/')[0]!r}])",
-        )
+        operator, shape = graph.producer(name), graph.values[name].shape
+        where = (Where(program=source, value=name, shape=shape),)
+        if operator is not None and operator.name in training:
+            message = f"`{name}` is a gradient or an update, which a Program for test does not have"
+            yield not_fetchable(message, where, "executor.run(program, fetch_list=[...])")
+        elif (operator is not None and operator.block) or shape is None:
+            message = (
+                f"`{name}` cannot be fetched: it is inside a branch or a loop, or not a tensor"
+            )
+            way = f"gt.for_test(program, fetch=[{name.partition('/')[0]!r}])"
+            yield not_fetchable(message, where, way)
 
 
 def _pir_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[Paddle, ...]]:
     clone = clone_without_schedule(info.program)
-    block = clone.global_block()
+    block, graph = clone.global_block(), info.graph
     ops = block.ops
-    required = {operator.index for operator in required_operators(info.graph, names)}
+    required = {operator.index for operator in required_operators(graph, names)}
     # Last first: Paddle ends the process if an operation that has users is removed.
     for index in reversed(range(len(ops))):
         if index not in required:
@@ -181,15 +163,12 @@ def _pir_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[P
             remove_stack_pushes(ops[index])
     for op in operations(block):
         set_test_mode(op)
-    return clone, tuple(_clone_of(info.graph, name, ops) for name in names)
-
-
-def _clone_of(graph: Graph, name: str, ops: Sequence[Paddle]) -> Paddle:
-    """Return the Value of the clone by the name in the original's Graph."""
-    producer = graph.producer(name)
-    assert producer is not None
-    assert producer.index is not None
-    return ops[producer.index].result(graph.values[name].output)
+    producers = [(graph.producer(name), graph.values[name].output) for name in names]
+    return clone, tuple(
+        ops[producer.index].result(output)
+        for producer, output in producers
+        if producer is not None and producer.index is not None
+    )
 
 
 def _legacy_clone(info: ProgramInfo, names: Sequence[str]) -> tuple[Paddle, tuple[Paddle, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from graphtool.arguments import path_of
 from graphtool.backend.errors import raise_paddle_errors_as
 from graphtool.backend.generators import restore_counters_on
 from graphtool.backend.layer_weights import (
@@ -29,7 +30,7 @@ from graphtool.backend.tensors import (
     share_tensors,
 )
 from graphtool.checks import persistable_names
-from graphtool.checks.parameters import uninitialised_parameters, unlike_layer
+from graphtool.checks.parameters import unlike_layer
 from graphtool.checks.rules import format_shape
 from graphtool.diagnostics import (
     Diagnostic,
@@ -47,14 +48,14 @@ from graphtool.dtypes import FLOAT_DTYPES
 from graphtool.files import atomic_replace, exists_already
 from graphtool.graph import DROPOUT_STATE_DTYPE, Graph, is_dropout_state, shapes_agree
 from graphtool.matching.fingerprint import fingerprints
-from graphtool.merging.folder import check_not_truncated
+from graphtool.merging.folder import check_not_truncated, require_initialised
 from graphtool.readers.weights import persistable_values
 from graphtool.sources.layers import evaluation_network
 from graphtool.structure import analyse
 from graphtool.text import escaped_bounded, printed_name
 from graphtool.training.evaluation import Evaluation, make_evaluation
 from graphtool.training.parameters import StateDictKeys
-from graphtool.training.program_info import ProgramInfo, path_of, scope_of, training_operators
+from graphtool.training.program_info import ProgramInfo, scope_of, training_operators
 
 __all__ = ["Exported", "export_student"]
 
@@ -216,10 +217,7 @@ def export_student(
 
 
 def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagnostic, ...]]:
-    """Return the requested path, or a numbered one if other files are in the way.
-
-    An error would lose the training that the export concludes.
-    """
+    """Return the requested path, or a numbered one: an error would lose the training."""
     found: list[Diagnostic] = []
     if requested.is_dir() or not requested.name:
         folder, requested = requested, requested / _DEFAULT_NAME
@@ -227,10 +225,10 @@ def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagno
         fix = f"gt.export_student(merged, {str(requested)!r})"
         found.append(exists_already(message, fix, Severity.WARNING))
     target, names = requested, (f"{requested.name}-{number}" for number in count(2))
-    in_the_way = conflicts = list(_conflicts(requested, force=force))
+    in_the_way = conflicts = _conflicts(requested, force=force)
     while conflicts:
         target = requested.with_name(next(names))
-        conflicts = list(_conflicts(target, force=force))
+        conflicts = _conflicts(target, force=force)
     if in_the_way:
         foreign = f"{listed(in_the_way)} {'is' if len(in_the_way) == 1 else 'are'}"
         message = f"{foreign} not of an earlier export: the student was written as `{target}`"
@@ -244,45 +242,31 @@ def _files(target: Path) -> list[Path]:
     return [target.with_name(target.name + suffix) for suffix in (*_SUFFIXES, _RECORD)]
 
 
-def _conflicts(target: Path, *, force: bool) -> Iterator[str]:
-    """Yield files that must not be replaced: not exported by graphtool, or modified since."""
+def _conflicts(target: Path, *, force: bool) -> list[str]:
+    """List files that must not be replaced: not exported by graphtool, or modified since."""
     *files, record = _files(target)
-    recorded = _recorded_checksums(record)
-    for file in files:
-        is_other = file.exists() and recorded.get(file.name) != _checksum(file)
-        if file.is_dir() or (is_other and not force):
-            yield str(file)
-    if record.is_dir() or (record.exists() and not recorded and not force):
-        yield str(record)
+    checksums: Mapping[str, str] = {}
+    with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+        checksums = msgspec.json.decode(record.read_bytes(), type=dict[str, str])
+    others = [file for file in files if file.exists() and not _is_exported(file, checksums)]
+    others += [record] if record.exists() and not checksums else []
+    return [str(file) for file in others if file.is_dir() or not force]
 
 
-def _recorded_checksums(record: Path) -> Mapping[str, str]:
-    """Return the checksums of an earlier export by file name; empty if there is no valid record."""
-    try:
-        return msgspec.json.decode(record.read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return {}
+def _is_exported(file: Path, checksums: Mapping[str, str]) -> bool:
+    with suppress(OSError):
+        return checksums.get(file.name) == _checksum(file)
+    return False
 
 
 def _checksum(file: Path) -> str:
-    """Return the checksum of a file, or an empty string if it cannot be read."""
-    checksum = blake2b(digest_size=16)
-    try:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                checksum.update(block)
-    except OSError:
-        return ""
-    return checksum.hexdigest()
+    return blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
 def _evaluation(
     info: ProgramInfo, fetch: Sequence[Paddle | str] | None
 ) -> tuple[Evaluation, tuple[Diagnostic, ...]]:
-    """Return the student in test mode; a diagnostic if its outputs are inferred.
-
-    Raises GraphtoolError: GT631, GT632, and what `make_evaluation` raises.
-    """
+    """Return the student in test mode; a diagnostic if its outputs are inferred."""
     student = info.student.graph
     outputs, diagnostics = _outputs(student) if fetch is None else (fetch, ())
     evaluation = _eval_build(info) if fetch is None else None
@@ -343,10 +327,7 @@ def _outputs(graph: Graph) -> tuple[Sequence[str], tuple[Diagnostic, ...]]:
 def _state_dict_variables(
     info: ProgramInfo, exported: Graph, layer: Paddle | None
 ) -> Mapping[str, str]:
-    """Map the keys of the state dict to Variables.
-
-    Raises GraphtoolError: GT634 if the Layer does not fit.
-    """
+    """Map the keys of the state dict to Variables."""
     student, exported_names = info.student.graph, persistable_names(exported)
     known = StateDictKeys.of(info, layer)
     if known is None:
@@ -408,46 +389,36 @@ def _parameter_scope(
     scope: Paddle | None,
     stack: ExitStack,
 ) -> tuple[Paddle, tuple[Diagnostic, ...]]:
-    """Return the Scope to export from, with diagnostics; `stack` closes it if it is temporary.
-
-    Raises GraphtoolError: GT235 for uninitialised parameters.
-    """
+    """Return the Scope to export from, with diagnostics; `stack` closes it if it is temporary."""
     is_merged = scope is None and info.merges
-    source = info.merges[0].scopes.student if is_merged else scope_of(scope)
+    source = info.merges[0].scope if is_merged else scope_of(scope)
     names = list(dict.fromkeys((*persistable_names(graph), *saved)))
     held = initialised_tensors(source, names)
-    empty = [name for name in names if name not in held]
     # An RNN without dropout has an empty one.
     dropout_states = [
-        name for name in empty if name in graph.values and is_dropout_state(graph.values[name])
+        name
+        for name in names
+        if name not in held and name in graph.values and is_dropout_state(graph.values[name])
     ]
-    uninitialised = [name for name in empty if name not in dropout_states]
     layer = weights_layer(info.network)
     prefers_layer = layer is not None and scope is None and not info.merges
     if prefers_layer and not held:
         temporary = stack.enter_context(private_scope())
         copy_layer_tensors(layer, temporary)
-        found = unlike_layer(
-            f"exported {counted(len(names), 'parameter')} of `{type(layer).__name__}`: the global "
-            "Scope has none",
-            severity=Severity.WARNING,
-            help="gt.export_student(network, path, scope=scope)",
+        return temporary, (
+            unlike_layer(
+                f"exported {counted(len(names), 'parameter')} of `{type(layer).__name__}`: the "
+                "global Scope has none",
+                severity=Severity.WARNING,
+                help="gt.export_student(network, path, scope=scope)",
+            ),
         )
-        return temporary, (found,)
-    if uninitialised:
-        fix = "executor.run(startup)"
-        if layer is not None and scope is not None:
-            fix = "gt.export_student(merged, path)"
-        elif layer is not None:
-            fix = 'gt.load_parameters(merged, "student.pdparams")'
-        raise GraphtoolError(
-            uninitialised_parameters(
-                f"{len(uninitialised)} of {len(names)} parameters are uninitialised: "
-                f"{listed(uninitialised)}",
-                [Where(role="student", value=name) for name in uninitialised[:6]],
-                help=fix,
-            )
-        )
+    fix = "executor.run(startup)"
+    if layer is not None:
+        fix = 'gt.load_parameters(merged, "student.pdparams")'
+        fix = fix if scope is None else "gt.export_student(merged, path)"
+    needed = [name for name in names if name not in dropout_states]
+    require_initialised(source, needed, fix, "student")
     unlike = len(differing_tensors(layer, source)) if prefers_layer else 0
     differing = (
         unlike_layer(

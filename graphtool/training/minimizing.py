@@ -38,7 +38,7 @@ from graphtool.graph import Graph, ProgramKind, Shape, variable_of
 from graphtool.merging.merged import wrong_program
 from graphtool.ops import is_optimizer
 from graphtool.training import _ranks as ranks
-from graphtool.training.program_info import ProgramInfo, reached_by_gradient
+from graphtool.training.program_info import ProgramInfo, ancestors
 
 __all__ = ["minimize"]
 
@@ -162,7 +162,6 @@ def minimize(
     no_grad_set: Collection[Paddle | str] | None = None,
     *,
     accumulate: int = 1,
-    rank_timeout: float = 300.0,
 ) -> _Minimized:
     """Add the operators that train a loss, as the optimizer's own `minimize` does.
 
@@ -189,10 +188,10 @@ def minimize(
     normalise by the share of their rank, and running statistics differ between ranks: save those of
     rank 0. None of this is tested on GPUs (NCCL).
 
-    Ranks wait here for each other, `rank_timeout` seconds at most, and check that all are about to
-    train the same loss with the same optimizer. If they differ, all raise, with nothing added; if
-    one times out, all do. If the process of a rank fails, Paddle's launcher stops the others. With
-    gloo (CPU), a rank that keeps others waiting in a step for more than 30 seconds counts as lost.
+    Ranks wait here for each other, and check that all are about to train the same loss with the
+    same optimizer. If they differ, all raise, with nothing added. If the process of a rank fails,
+    Paddle's launcher stops the others. With gloo (CPU), a rank that keeps others waiting in a step
+    for more than 30 seconds counts as lost.
 
     Mixed precision under PIR is whatever was built in `with paddle.amp.auto_cast():`, which on a
     CPU takes `dtype="bfloat16"` and static mode. For legacy Programs, the optimizers of
@@ -202,21 +201,25 @@ def minimize(
 
     Raises UsageError with all problems and the Program unchanged: GT231, GT248, GT340, GT352,
     GT531, GT532, GT534, GT535, GT537. Raises ReadError for a name in `no_grad_set`: GT101, GT102;
-    for a Program with Values of another one: GT050. Raises GraphtoolError for other ranks: GT538,
-    GT546; GT547 where Paddle fails half-way: the Program and the optimizer are incomplete then, and
+    for a Program with Values of another one: GT050. Raises GraphtoolError for other ranks: GT546;
+    GT547 where Paddle fails half-way: the Program and the optimizer are incomplete then, and
     have to be built again. Warns with GT539 if mixed precision was requested and has no effect.
     Source: https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/Optimizer_en.html
     """
     if load_paddle().in_dynamic_mode():
         raise UsageError(not_static("minimize"))
-    _raise_any(_argument_errors(optimizer, loss))
-    _raise_any(_option_errors(startup_program, parameters, no_grad_set, accumulate, rank_timeout))
+    _raise_any(_argument_errors(optimizer, loss, startup_program, parameters, no_grad_set))
+    if type(accumulate) is not int or accumulate < 1:
+        call = "gt.minimize(optimizer, loss, accumulate=4)"
+        raise UsageError(
+            bad_argument("accumulate", accumulate, "a number of runs, 1 or more", call)
+        )
     is_pir = _is_pir_value(loss)
     with program_lock(), nullcontext() if is_pir else legacy_mode():
         # Nothing is added before all checks have passed.
-        request = _Request.of(optimizer, loss, startup_program, parameters, accumulate)
+        request = _request(optimizer, loss, startup_program, parameters, accumulate)
         _raise_any(_request_errors(request))
-        ignored = request.no_grad_values(no_grad_set)
+        ignored = _no_grad_values(request, no_grad_set)
         if is_pir and ranks.rank_count() > 1:
             description = ranks.describe(
                 request.graph,
@@ -226,7 +229,7 @@ def minimize(
                 no_gradient=[request.info.names[value.id] for value in ignored or ()],
                 runs=accumulate,
             )
-            ranks.require_equal(description, rank_timeout)
+            ranks.require_equal(description)
         guard = load_paddle().static.program_guard(request.info.program, request.startup)
         with _marked_unless_complete(request.info.program, optimizer), guard:
             complete_clip(optimizer)
@@ -247,6 +250,27 @@ def _raise_any(errors: Iterable[Diagnostic]) -> None:
     found = tuple(errors)
     if found:
         raise UsageError(*found)
+
+
+def _argument_errors(
+    optimizer: Paddle, loss: Paddle, startup: Paddle, parameters: object, no_grad_set: object
+) -> Iterator[Diagnostic]:
+    paddle = load_paddle()
+    minimizes = callable(getattr(optimizer, "minimize", None))
+    if not minimizes or isinstance(optimizer, type | paddle.amp.GradScaler):
+        example = "gt.minimize(paddle.optimizer.AdamW(0.001), loss)"
+        yield bad_argument("optimizer", optimizer, "an optimizer of Paddle", example)
+    if not _is_pir_value(loss) and not isinstance(loss, paddle.static.Variable):
+        # The result of `gt.distill_loss` is not a loss itself.
+        part = "total" if hasattr(loss, "total") else "mean()"
+        yield not_a_loss(type(loss).__name__, None, "a Value of a static Program", part)
+    if startup is not None and not isinstance(startup, paddle.static.Program):
+        yield bad_argument("startup_program", startup, "a Program", _CALL_WITH_STARTUP)
+    if parameters is not None and not (isinstance(parameters, list | tuple) and parameters):
+        wanted = "a list of parameters, or of their names, with one at least"
+        yield bad_argument("parameters", cast("object", parameters), wanted, _CALL)
+    if no_grad_set is not None and not isinstance(no_grad_set, list | tuple | set | frozenset):
+        yield bad_argument("no_grad_set", no_grad_set, "a set of Values, or of their names", _CALL)
 
 
 @contextmanager
@@ -284,68 +308,23 @@ class _Request:
     requested: Sequence[Paddle | str] | None
     accumulate: int
 
-    @classmethod
-    def of(
-        cls,
-        optimizer: Paddle,
-        loss: Paddle,
-        startup: Paddle | None,
-        parameters: Sequence[Paddle | str] | None,
-        accumulate: int,
-    ) -> _Request:
-        """Read the loss's Program, which under PIR is the current main one.
-
-        Raises UsageError: GT340, GT547.
-        """
-        static = load_paddle().static
-        program = static.default_main_program()
-        if _is_pir_value(loss):
-            # A Value can't be asked for its Program: that crashes if it is gone.
-            is_found = not is_legacy(program) and contains_value(program, loss)
-        else:
-            is_found = startup is not None or loss.block.program is program
-            program = loss.block.program
-        if not is_found:
-            raise UsageError(
-                wrong_program(
-                    "the loss belongs to another Program than the current main one",
-                    help=f"with paddle.static.program_guard(merged.program, startup): {_CALL}",
-                )
-            )
-        if getattr(program, _INCOMPLETE, False) or getattr(optimizer, _INCOMPLETE, False):
-            raise UsageError(half_way(None))
-        found = {each.name: each for each in program.global_block().all_parameters()}
-        return cls(
-            optimizer=optimizer,
-            loss=loss,
-            info=ProgramInfo.of(program),
-            startup=static.default_startup_program() if startup is None else startup,
-            # PIR lists them in no order.
-            parameters=dict(sorted(found.items())),
-            requested=parameters or parameter_list(optimizer),
-            accumulate=accumulate,
-        )
-
-    @property
-    def is_pir(self) -> bool:
-        """Return whether the Program is of PIR."""
-        return self.info.live.kind is ProgramKind.PIR
-
     @property
     def graph(self) -> Graph:
         """The Graph of the Program."""
         return self.info.graph
 
     @property
+    def is_pir(self) -> bool:
+        """Return whether the Program is of PIR."""
+        return self.graph.kind is ProgramKind.PIR
+
+    @property
     def loss_name(self) -> str:
         """The name of the loss in the Graph: the last write to a legacy Variable."""
         if self.is_pir:
             return self.info.names[self.loss.id]
-        return [one for one in self.graph.values if self.variable_name(one) == self.loss.name][-1]
-
-    def variable_name(self, name: str) -> str:
-        """Return the name of a Value's Variable, which under PIR is its own name."""
-        return name if self.is_pir else variable_of(name, self.graph)
+        name = self.loss.name
+        return [one for one in self.graph.values if variable_of(one, self.graph) == name][-1]
 
     @property
     def chosen(self) -> list[Paddle] | None:
@@ -356,8 +335,11 @@ class _Request:
 
     def names(self, *, trainable: bool) -> list[str]:
         """Return the names of the requested parameters that are trainable, or frozen."""
-        chosen = self.parameters.values() if self.chosen is None else self.chosen
-        return [one.name for one in chosen if _is_trainable(one) is trainable]
+        return [
+            one.name
+            for one in (self.parameters.values() if self.chosen is None else self.chosen)
+            if (not one.stop_gradient and bool(getattr(one, "trainable", True))) is trainable
+        ]
 
     def contains(self, value: Paddle) -> bool:
         """Return whether a Value is in this Program; only the id of a PIR Value is read."""
@@ -366,60 +348,58 @@ class _Request:
         block = getattr(value, "block", None)
         return block is not None and block.program is self.info.program
 
-    def no_grad_values(
-        self, no_grad_set: Collection[Paddle | str] | None
-    ) -> Collection[Paddle] | None:
-        """Return `no_grad_set` as Paddle takes it, which under PIR means without names.
 
-        Raises UsageError: GT248 for a Value of another Program. Raises ReadError: GT101, GT102,
-        GT031.
-        """
-        for each in no_grad_set or ():
-            if not isinstance(each, str) and not self.contains(each):
-                wanted = "a Value of the loss's Program, or its name"
-                raise UsageError(bad_argument("no_grad_set", each, wanted, _CALL))
-        if no_grad_set is None or not self.is_pir:
-            return no_grad_set
-        live = self.info.live
-        return [live.value(each) if isinstance(each, str) else each for each in no_grad_set]
+def _request(
+    optimizer: Paddle,
+    loss: Paddle,
+    startup: Paddle | None,
+    parameters: Sequence[Paddle | str] | None,
+    accumulate: int,
+) -> _Request:
+    """Read the loss's Program, which under PIR is the current main one."""
+    static = load_paddle().static
+    program = static.default_main_program()
+    if _is_pir_value(loss):
+        # A Value can't be asked for its Program: that crashes if it is gone.
+        is_found = not is_legacy(program) and contains_value(program, loss)
+    else:
+        is_found = startup is not None or loss.block.program is program
+        program = loss.block.program
+    if not is_found:
+        message = "the loss belongs to another Program than the current main one"
+        way = f"with paddle.static.program_guard(merged.program, startup): {_CALL}"
+        raise UsageError(wrong_program(message, help=way))
+    if getattr(program, _INCOMPLETE, False) or getattr(optimizer, _INCOMPLETE, False):
+        raise UsageError(half_way(None))
+    found = {each.name: each for each in program.global_block().all_parameters()}
+    return _Request(
+        optimizer=optimizer,
+        loss=loss,
+        info=ProgramInfo.of(program),
+        startup=static.default_startup_program() if startup is None else startup,
+        # PIR lists them in no order.
+        parameters=dict(sorted(found.items())),
+        requested=parameters or parameter_list(optimizer),
+        accumulate=accumulate,
+    )
 
 
-def _is_trainable(parameter: Paddle) -> bool:
-    return not parameter.stop_gradient and bool(getattr(parameter, "trainable", True))
-
-
-def _argument_errors(optimizer: Paddle, loss: Paddle) -> Iterator[Diagnostic]:
-    paddle = load_paddle()
-    minimizes = callable(getattr(optimizer, "minimize", None))
-    if not minimizes or isinstance(optimizer, type | paddle.amp.GradScaler):
-        example = "gt.minimize(paddle.optimizer.AdamW(0.001), loss)"
-        yield bad_argument("optimizer", optimizer, "an optimizer of Paddle", example)
-    if not _is_pir_value(loss) and not isinstance(loss, paddle.static.Variable):
-        # The result of `gt.distill_loss` is not a loss itself.
-        part = "total" if hasattr(loss, "total") else "mean()"
-        yield not_a_loss(type(loss).__name__, None, "a Value of a static Program", part)
-
-
-def _option_errors(
-    startup: object, parameters: object, no_grad_set: object, accumulate: object, timeout: object
-) -> Iterator[Diagnostic]:
-    if startup is not None and not isinstance(startup, load_paddle().static.Program):
-        yield bad_argument("startup_program", startup, "a Program", _CALL_WITH_STARTUP)
-    if parameters is not None and not (isinstance(parameters, list | tuple) and parameters):
-        wanted = "a list of parameters, or of their names, with one at least"
-        yield bad_argument("parameters", cast("object", parameters), wanted, _CALL)
-    if no_grad_set is not None and not isinstance(no_grad_set, list | tuple | set | frozenset):
-        wanted = "a set of Values, or of their names"
-        yield bad_argument("no_grad_set", no_grad_set, wanted, _CALL)
-    if type(accumulate) is not int or accumulate < 1:
-        call = "gt.minimize(optimizer, loss, accumulate=4)"
-        yield bad_argument("accumulate", accumulate, "a number of runs, 1 or more", call)
-    if type(timeout) not in (int, float) or not 0 < cast("float", timeout) < float("inf"):
-        call = "gt.minimize(optimizer, loss, rank_timeout=300)"
-        yield bad_argument("rank_timeout", timeout, "seconds, more than 0", call)
+def _no_grad_values(
+    request: _Request, given: Collection[Paddle | str] | None
+) -> Collection[Paddle] | None:
+    """Return `no_grad_set` as Paddle takes it, which under PIR means without names."""
+    for each in given or ():
+        if not isinstance(each, str) and not request.contains(each):
+            wanted = "a Value of the loss's Program, or its name"
+            raise UsageError(bad_argument("no_grad_set", each, wanted, _CALL))
+    if given is None or not request.is_pir:
+        return given
+    live = request.info.live
+    return [live.value(each) if isinstance(each, str) else each for each in given]
 
 
 def _request_errors(request: _Request) -> Iterator[Diagnostic]:
+    graph, loss, name = request.graph, request.loss, request.loss_name
     if request.startup is request.info.program:
         wanted = "one that runs once"
         yield bad_argument("startup_program", "the loss's Program", wanted, _CALL_WITH_STARTUP)
@@ -427,8 +407,7 @@ def _request_errors(request: _Request) -> Iterator[Diagnostic]:
     if request.is_pir and count > 1 and not load_paddle().distributed.is_initialized():
         yield ranks.ranks_not_joined(count)
     yield from _optimizer_errors(request, count)
-    loss, name = request.loss, request.loss_name
-    if tuple(loss.shape) not in ((), (1,)) or request.graph.values[name].dtype not in FLOAT_DTYPES:
+    if tuple(loss.shape) not in ((), (1,)) or graph.values[name].dtype not in FLOAT_DTYPES:
         yield not_a_loss(name, tuple(loss.shape), "one number of floating point")
     unknown = list(_unknown_parameters(request))
     yield from unknown or _parameter_errors(request)
@@ -439,6 +418,7 @@ def _optimizer_errors(request: _Request, count: int) -> Iterator[Diagnostic]:
     kind, runs = cast("Paddle", type(request.optimizer)), request.accumulate
     name: str = kind.__name__
     overrides = kind.minimize is not load_paddle().optimizer.Optimizer.minimize
+    adam = "gt.minimize(paddle.optimizer.AdamW(...), loss"
     if not request.is_pir:
         if count > 1 and name != "Fleet":
             reason = f"would train each of {count} ranks by itself on a legacy Program"
@@ -452,7 +432,7 @@ def _optimizer_errors(request: _Request, count: int) -> Iterator[Diagnostic]:
         yield optimizer_unfit(name, reason, _REFUSED_BY_PIR[name], notes)
     elif count > 1 and overrides:
         reason = f"overrides `minimize` and does not average over {count} ranks"
-        yield optimizer_unfit(name, reason, "gt.minimize(paddle.optimizer.AdamW(...), loss)")
+        yield optimizer_unfit(name, reason, f"{adam})")
     if runs == 1:
         return
     if name == "Fleet":
@@ -461,8 +441,7 @@ def _optimizer_errors(request: _Request, count: int) -> Iterator[Diagnostic]:
         yield optimizer_unfit(name, reason, way)
     elif overrides:
         reason = f"overrides `minimize` and does not add up gradients over {runs} runs"
-        way = f"gt.minimize(paddle.optimizer.AdamW(...), loss, accumulate={runs})"
-        yield optimizer_unfit(name, reason, way)
+        yield optimizer_unfit(name, reason, f"{adam}, accumulate={runs})")
     for operator in request.graph.operators.values():
         if any(operator.attributes.get(key) is True for key in _SPARSE):
             reason = f"cannot add up the sparse gradients of `{operator.name}`"
@@ -470,7 +449,6 @@ def _optimizer_errors(request: _Request, count: int) -> Iterator[Diagnostic]:
 
 
 def _low_precision_casts(graph: Graph) -> int:
-    """Count the casts to float16 and bfloat16."""
     return sum(
         operator.kind == "cast" and graph.values[operator.results[0]].dtype in HALF_DTYPES
         for operator in graph.operators.values()
@@ -480,32 +458,36 @@ def _low_precision_casts(graph: Graph) -> int:
 def _unknown_parameters(request: _Request) -> Iterator[Diagnostic]:
     """Find requested parameters that the Program does not have."""
     for each in request.requested or ():
-        name, reason = type(each).__name__, "is not a parameter of the loss's Program"
-        if isinstance(each, str):
-            name = each
-        elif not _is_pir_value(each) or request.contains(each):
+        name, is_known = each, True
+        if not isinstance(each, str):
             # Any other Value may have died with its Program.
-            given = getattr(each, "name", None)
-            name = given if isinstance(given, str) else name
+            is_known = request.contains(each)
+            name = getattr(each, "name", None) if is_known or not _is_pir_value(each) else None
+        name = name if isinstance(name, str) else type(each).__name__
         if is_dynamic_parameter(each):
-            reason = "is a parameter of the dynamic graph"
+            yield unknown_parameter(name, "is a parameter of the dynamic graph")
         elif isinstance(each, dict):
             reason = "is a group of parameters, which only the dynamic graph has"
-        elif name in request.parameters and (isinstance(each, str) or request.contains(each)):
-            continue
-        yield unknown_parameter(name, reason)
+            yield unknown_parameter(name, reason)
+        elif name not in request.parameters or not is_known:
+            yield unknown_parameter(name, "is not a parameter of the loss's Program")
 
 
 def _parameter_errors(request: _Request) -> Iterator[Diagnostic]:
     """Find out that no parameter would learn, or that one would be updated twice."""
-    trainable = request.names(trainable=True)
+    graph, trainable = request.graph, request.names(trainable=True)
     reached = {
-        request.variable_name(name)
-        for name in reached_by_gradient(request.graph, [request.loss_name])
+        variable_of(name, graph) for name in ancestors(graph, [request.loss_name], gradient=True)
     }
     if reached.isdisjoint(trainable):
         yield nothing_learns(request.loss_name, trainable, request.names(trainable=False))
-    updates = dict(_updates(request))
+    updates: dict[str, str] = {}
+    for operator in filter(is_optimizer, graph.operators.values()):
+        for name in filter(None, operator.operands):
+            producer = graph.producer(name)
+            is_combine = producer is not None and producer.kind == "combine"
+            for each in filter(None, producer.operands if producer and is_combine else (name,)):
+                updates[variable_of(each, graph)] = operator.name
     updated = [name for name in trainable if name in updates and name in reached]
     if updated:
         yield already_minimized(
@@ -525,18 +507,6 @@ def _parameter_errors(request: _Request) -> Iterator[Diagnostic]:
         reason = "has its state in another Program, to which it was added before"
         way = f"gt.minimize(paddle.optimizer.{name}(...), loss)"
         yield optimizer_unfit(name, reason, way, [f"state of {listed(names)}"])
-
-
-def _updates(request: _Request) -> Iterator[tuple[str, str]]:
-    """Yield each parameter that an optimizer already updates, and the operator that does."""
-    graph = request.graph
-    for operator in filter(is_optimizer, graph.operators.values()):
-        for name in operator.operands:
-            producer = None if name is None else graph.producer(name)
-            is_combine = producer is not None and producer.kind == "combine"
-            operands = producer.operands if producer and is_combine else (name,)
-            variables = [request.variable_name(each) for each in operands if each is not None]
-            yield from ((each, operator.name) for each in variables if each in request.parameters)
 
 
 def _minimize_legacy(request: _Request, ignored: Collection[Paddle | str] | None) -> _Minimized:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 
-from graphtool.arguments import bad_argument
+from graphtool.arguments import bad_argument, path_of
 from graphtool.backend.layer_weights import is_sublayer, layer_tensor_names, mark_loaded
 from graphtool.backend.paddle import Paddle, load_paddle, program_lock
 from graphtool.backend.tensors import set_dropout_states, set_tensors
+from graphtool.checks.rules import format_shape
 from graphtool.diagnostics import (
     Diagnostic,
     GraphtoolError,
@@ -21,14 +22,14 @@ from graphtool.diagnostics import (
     listed,
     rule,
 )
-from graphtool.graph import NON_PERSISTABLE_SUFFIX, Shape, Value, fits_shape, variable_of
+from graphtool.graph import NON_PERSISTABLE_SUFFIX, Value, fits_shape, variable_of
 from graphtool.paths import ls_command
 from graphtool.readers.problems import misfit_weights, weights_not_found
 from graphtool.readers.tensor_files import Tensor
 from graphtool.readers.weights import Weights, persistable_values, read_weights
 from graphtool.sources.layers import Network
 from graphtool.text import escaped_bounded
-from graphtool.training.program_info import ProgramInfo, path_of, scope_of, training_operators
+from graphtool.training.program_info import ProgramInfo, scope_of, training_operators
 
 __all__ = ["Loaded", "StateDictKeys", "load_parameters"]
 
@@ -174,11 +175,8 @@ def _required_names(info: ProgramInfo) -> Collection[str]:
     network = info.network
     if network is not None and network.layer is not None:
         read -= layer_tensor_names(network.layer) - set(network.parameters.values())
-    return [name for name in _saved_names(value.name for value in graph.parameters) if name in read]
-
-
-def _saved_names(names: Iterable[str]) -> Iterator[str]:
-    return (name for name in names if not name.endswith(NON_PERSISTABLE_SUFFIX))
+    names = (value.name for value in graph.parameters)
+    return [name for name in names if name in read and not name.endswith(NON_PERSISTABLE_SUFFIX)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,10 +212,7 @@ class StateDictKeys:
 
     @classmethod
     def held_by(cls, source: Paddle) -> StateDictKeys:
-        """Return the keys of a Layer, or of a Network's Layer.
-
-        Raises UsageError: GT248 for anything else.
-        """
+        """Return the keys of a Layer, or of a Network's Layer."""
         if isinstance(source, Network):
             layer, found = source.layer, source.parameters
         elif isinstance(source, load_paddle().nn.Layer):
@@ -226,8 +221,10 @@ class StateDictKeys:
         else:
             wanted = "a Layer or a Network"
             raise UsageError(bad_argument("layer", source, wanted, "layer=network"))
-        saved = frozenset(_saved_names(found.values()))
-        return cls(layer, {key: name for key, name in found.items() if name in saved})
+        return cls(
+            layer,
+            {key: name for key, name in found.items() if not name.endswith(NON_PERSISTABLE_SUFFIX)},
+        )
 
 
 def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diagnostic]:
@@ -250,7 +247,9 @@ def _diagnostics(
     allow_missing: bool,
 ) -> Iterator[Diagnostic]:
     """Compare a file with what the program needs; `misshapen` maps Variables to its keys."""
-    structured = [key for key in loaded.unexpected if _is_structured(key)]
+    # Structured (`conv1.weight`, `0._mean`), not counted: `fc_0.w_0`.
+    lasts = {key: key.rpartition(".")[2] for key in loaded.unexpected if "." in key}
+    structured = [k for k, last in lasts.items() if not last[:1].isdigit() and last[1:2] != "_"]
     by_name = {name: key for key, name in keys.items()}
     missing_keys = [by_name[name] for name in loaded.missing if name in by_name]
     in_layer = (f"in the Layer: {listed(missing_keys)}",) if missing_keys else ()
@@ -277,8 +276,8 @@ def _diagnostics(
         if loaded.missing or 2 * len(misshapen) > len(loaded.loaded):
             notes.append("the file looks like another network's")
         yield misfit_weights(
-            f"`{name}` is {_described(value.shape, value.dtype)} in the program and "
-            f"{_described(tensor.shape, tensor.dtype)} in the file",
+            f"`{name}` is {format_shape(value.shape)} {value.dtype or '?'} in the program and "
+            f"{format_shape(tensor.shape)} {tensor.dtype} in the file",
             (
                 Where(role="program", value=name, shape=value.shape),
                 Where(role="file", program=loaded.path, value=key, shape=tensor.shape),
@@ -303,14 +302,3 @@ def _fits(value: Value, tensor: Tensor) -> bool:
     # Paddle's pickles store bfloat16 tensors as uint16 arrays.
     same = value.dtype in (None, tensor.dtype, tensor.array.dtype.name)
     return same and fits_shape(value, tensor.shape)
-
-
-def _described(shape: Shape | None, dtype: str | None) -> str:
-    dims = "?" if shape is None else ", ".join(map(str, shape))
-    return f"[{dims}] {dtype or '?'}"
-
-
-def _is_structured(key: str) -> bool:
-    """Return whether a key is structured (`conv1.weight`, `0._mean`), not counted: `fc_0.w_0`."""
-    last = key.rpartition(".")[2]
-    return "." in key and not last[:1].isdigit() and last[1:2] != "_"

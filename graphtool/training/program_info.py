@@ -1,13 +1,9 @@
-"""Read what a call was given: a Program, with its merges and its dataflow; a Scope, a path."""
+"""Read what a call was given: a Program, with its merges and its dataflow; a Scope."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from os import PathLike, fsencode, fspath
-from pathlib import Path
-from typing import cast
 
 from graphtool.arguments import bad_argument
 from graphtool.backend.live import LiveProgram, is_live, program_of
@@ -24,8 +20,6 @@ __all__ = [
     "ProgramInfo",
     "ancestors",
     "check_program",
-    "path_of",
-    "reached_by_gradient",
     "required_operators",
     "scope_of",
     "training_operators",
@@ -51,18 +45,16 @@ class ProgramInfo:
 
     @classmethod
     def of(cls, source: Paddle) -> ProgramInfo:
-        """Read a Program, or what holds one.
-
-        Raises UsageError: GT248 for anything else.
-        """
+        """Read a Program, or what holds one."""
         check_program(source)
         program = program_of(source)
-        walk = None if is_legacy(program) else read_pir(program)
-        live = (
-            LiveProgram.of(program)
-            if walk is None
-            else LiveProgram(program=program, graph=walk.graph, keys=walk.keys)
-        )
+        names: Mapping[str, str] = {}
+        if is_legacy(program):
+            live = LiveProgram.of(program)
+        else:
+            walk = read_pir(program)
+            live = LiveProgram(program=program, graph=walk.graph, keys=walk.keys)
+            names = walk.names
         last = merged_of(program)
         merges = last.teachers if last else inherited_merges(live)
         network = source if isinstance(source, Network) else None
@@ -70,7 +62,7 @@ class ProgramInfo:
         before = merges[0].before if merges else built
         return cls(
             live=live,
-            names=walk.names if walk else {},
+            names=names,
             merges=merges,
             student=before if isinstance(before, LiveProgram) else live,
             network=network or next((each.network for each in merges if each.network), None),
@@ -113,20 +105,14 @@ class ProgramInfo:
 
 
 def check_program(source: object) -> None:
-    """Reject anything that neither is nor holds a Program.
-
-    Raises UsageError: GT248.
-    """
+    """Reject anything that neither is nor holds a Program: GT248."""
     if not is_live(source):
         wanted = "a Program, a Network or a Merged"
         raise UsageError(bad_argument("program", source, wanted, "merged.program"))
 
 
 def scope_of(scope: Paddle | None) -> Paddle:
-    """Return a Scope, the global one for None.
-
-    Raises UsageError: GT248 for anything else.
-    """
+    """Return a Scope, the global one for None; GT248 for anything else."""
     if scope is None:
         return load_paddle().static.global_scope()
     if not hasattr(scope, "find_var") or isinstance(scope, type):
@@ -135,34 +121,11 @@ def scope_of(scope: Paddle | None) -> Paddle:
     return scope
 
 
-def path_of(path: object, call: str, argument: str = "path") -> Path:
-    """Return the path that an argument of a call is.
-
-    Raises UsageError: GT248 for anything that the operating system takes for no path.
-    """
-    given: object = path
-    if isinstance(path, PathLike):
-        given = fspath(cast("PathLike[str]", path))
-    if isinstance(given, str) and given and "\0" not in given:
-        # A lone surrogate has no encoding.
-        with suppress(UnicodeEncodeError):
-            fsencode(given)
-            return Path(given)
-    raise UsageError(bad_argument(argument, cast("object", path), "a path", call))
-
-
-def reached_by_gradient(graph: Graph, outputs: Iterable[str]) -> frozenset[str]:
-    """Return the Values that a gradient from the outputs reaches, outputs included.
-
-    It flows from an Operator's results to its operands, and ends at Values with `stop_gradient`.
-    """
-    return ancestors(graph, outputs, gradient=True)
-
-
 def ancestors(graph: Graph, outputs: Iterable[str], *, gradient: bool = False) -> frozenset[str]:
     """Return the Values that the outputs are computed from, outputs included.
 
-    With `gradient`, Values that stop it are left out, with all that only they are computed from.
+    With `gradient`, those that a gradient from the outputs reaches: it flows from an Operator's
+    results to its operands, and ends at Values with `stop_gradient`.
     """
     found, pending = set[str](), list(outputs)
     while pending:
@@ -185,7 +148,7 @@ def training_operators(graph: Graph) -> frozenset[str]:
     """
     training: set[str] = set()
     training_values: set[str] = set()
-    for operator in _top_level(graph):
+    for operator in map(graph.operators.__getitem__, graph.blocks[""].operators):
         nested = list(_nested_operators(graph, operator))
         if any(map(is_training, (operator, *nested))) or not training_values.isdisjoint(
             _reads(operator, nested)
@@ -202,19 +165,18 @@ def required_operators(graph: Graph, names: Iterable[str]) -> tuple[Operator, ..
     """
     training = training_operators(graph)
     required_values, required = set(names), list[Operator]()
-    for operator in reversed(list(_top_level(graph))):
-        if operator.name in training:
+    for name in reversed(graph.blocks[""].operators):
+        operator = graph.operators[name]
+        if name in training:
             continue
         nested = list(_nested_operators(graph, operator))
-        if required_values.isdisjoint((*operator.results, *_writes(operator, nested))):
+        # In-place operators write operands.
+        written = filter(None, map(written_operand, (operator, *nested)))
+        if required_values.isdisjoint((*operator.results, *written)):
             continue
         required.append(operator)
         required_values.update(_reads(operator, nested))
     return tuple(reversed(required))
-
-
-def _top_level(graph: Graph) -> Iterator[Operator]:
-    return (graph.operators[name] for name in graph.blocks[""].operators)
 
 
 def _nested_operators(graph: Graph, operator: Operator) -> Iterator[Operator]:
@@ -230,9 +192,3 @@ def _reads(operator: Operator, nested: Iterable[Operator]) -> Iterator[str]:
     for reader in (operator, *nested):
         if reader.type not in STACK_PUSHES:
             yield from (name for name in reader.operands if name is not None)
-
-
-def _writes(operator: Operator, nested: Iterable[Operator]) -> Iterator[str]:
-    """Return the operands that in-place operators write."""
-    written = map(written_operand, (operator, *nested))
-    return (name for name in written if name is not None)

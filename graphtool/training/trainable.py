@@ -17,7 +17,6 @@ from graphtool.backend.live import (
     is_live,
     open_saved,
     program_of,
-    with_names_of,
 )
 from graphtool.backend.paddle import Paddle, in_mode, is_legacy, load_paddle, program_lock
 from graphtool.backend.tensors import looks_untrained, new_scope
@@ -49,7 +48,7 @@ from graphtool.sources.inputs import is_callable_spec
 from graphtool.sources.layers import Network
 from graphtool.structure import analyse
 from graphtool.training.parameters import load_parameters
-from graphtool.training.program_info import reached_by_gradient
+from graphtool.training.program_info import ancestors
 
 __all__ = ["Model", "Trainable", "for_training", "open_model"]
 
@@ -62,60 +61,23 @@ def _of_file(graph: Graph, message: str, severity: Severity = Severity.NOTE) -> 
     return Diagnostic(message=message, severity=severity, where=(Where(program=graph.source),))
 
 
-@rule("GT510")
-def outputs_only(graph: Graph) -> Diagnostic:
-    """An inference model has no label and no loss: saving it pruned them.
+@rule("GT511", replaces=("GT510", "GT512", "GT514"))
+def lost_in_export(
+    graph: Graph, message: str, where: Sequence[Where] = (), severity: Severity = Severity.NOTE
+) -> Diagnostic:
+    """The file lacks what the network may have had in training; saving it removed that.
 
-    Add a label (`paddle.static.data`) and a loss to the program before `minimize`.
+    Label and loss always: add a label (`paddle.static.data`) and a loss before `minimize`. Exports
+    may fold batch norms into convolutions, which cannot be undone, and leave out dropout, which
+    does nothing in test mode. The file cannot tell, and some networks (VGG) never had them.
+    Training without normalisation takes a smaller learning rate.
+
+    It is a warning if operators lack a result that their gradient needs, as a `sync_batch_norm` of
+    GPUs does: minimizing a loss that depends on one may fail, or end the process. Build the network
+    from its code then, and load the parameters of the file into it.
     """
-    outputs = graph.fetches
-    has = f"its outputs are {listed(outputs)}" if outputs else "it has no outputs"
-    return Diagnostic(
-        message=f"label and loss are not in the file; {has}",
-        severity=Severity.NOTE,
-        where=tuple(
-            Where(program=graph.source, value=name, shape=graph.values[name].shape)
-            for name in outputs[:_LISTED]
-        ),
-    )
-
-
-@rule("GT511", replaces=("GT512",))
-def lost_in_export(graph: Graph, message: str) -> Diagnostic:
-    """The program has no normalisation or no dropout, and the export may have removed it.
-
-    The file cannot tell. Exports may fold batch norms into convolutions, which cannot be undone,
-    and leave out dropout, which does nothing in test mode. Some networks (VGG) never had them.
-    Training without normalisation takes a smaller learning rate. If that matters, build the network
-    from its code.
-    """
-    return _of_file(graph, message)
-
-
-@rule("GT514")
-def without_results(graph: Graph, type: str, count: int) -> Diagnostic:
-    """Operators lack a result that their gradient needs: the export removed it.
-
-    Batch norms and dropout get it back, a `sync_batch_norm` of GPUs does not. Minimizing
-    a loss that depends on one may fail, or end the process. Build the network from its code, and
-    load the parameters of the file into it.
-    """
-    return _of_file(
-        graph,
-        f"{counted(count, 'operator')} `{type}` without a result that its gradient needs",
-        Severity.WARNING,
-    )
-
-
-@rule("GT515")
-def still_frozen(graph: Graph, names: Sequence[str]) -> Diagnostic:
-    """These parameters were saved as not trainable, and stay so.
-
-    Set `trainable` on those that you want to train.
-    """
-    return _of_file(
-        graph, f"{counted(len(names), 'parameter')} frozen in the file: {listed(names)}"
-    )
+    where = tuple(where) or (Where(program=graph.source),)
+    return Diagnostic(message=message, severity=severity, where=where)
 
 
 @rule("GT516")
@@ -136,18 +98,15 @@ def statistics_learn_again(graph: Graph, count: int) -> Diagnostic:
     )
 
 
-@rule("GT519")
-def cut_off(graph: Graph, names: Sequence[str]) -> Diagnostic:
-    """No gradient from the outputs reaches these parameters, so they are not trained.
+@rule("GT519", replaces=("GT515",))
+def cut_off(graph: Graph, message: str, severity: Severity) -> Diagnostic:
+    """These parameters are not trained: they were saved as frozen, or no gradient reaches them.
 
-    A Value on the way stops gradients (`stop_gradient`, `detach`), or an operator has no gradient.
-    The network may be meant so. A loss on a Value before that place reaches them.
+    Set `trainable` on frozen ones that you want to train. A Value on the way may stop gradients
+    (`stop_gradient`, `detach`), or an operator has no gradient. The network may be meant so. A loss
+    on a Value before that place reaches them.
     """
-    return _of_file(
-        graph,
-        f"no gradient from the outputs reaches {counted(len(names), 'parameter')}: {listed(names)}",
-        Severity.WARNING,
-    )
+    return _of_file(graph, message, severity)
 
 
 @rule("GT521")
@@ -208,15 +167,12 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
     """
     live = _open_program(inference_program)
     before = live.graph
-    for operator in before.operators.values():
-        if is_training(operator):
-            raise GraphtoolError(
-                already_minimized(
-                    f"the program already has gradients: `{operator.name}`",
-                    where=(Where(program=before.source, value=operator.name),),
-                    help="give the program from before `minimize`, or the inference model",
-                )
-            )
+    operator = next(filter(is_training, before.operators.values()), None)
+    if operator is not None:
+        message = f"the program already has gradients: `{operator.name}`"
+        where = (Where(program=before.source, value=operator.name),)
+        fix = "give the program from before `minimize`, or the inference model"
+        raise GraphtoolError(already_minimized(message, where=where, help=fix))
     plan = _plan(before)
     backend = legacy if live.kind is ProgramKind.LEGACY else pir
     with in_mode(static=True):
@@ -233,8 +189,16 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
     if live.kind is ProgramKind.LEGACY and not hasattr(program, "_name_generator"):
         taken = [name for name in before.values if _COUNTED_NAME.fullmatch(name)]
         found += [names_taken(before, taken)] if taken else []
+    # Translated Values keep their aliases.
+    values = {
+        name: replace(value, aliases=before.values[name].aliases)
+        if name in before.values and before.values[name].aliases
+        else value
+        for name, value in after.graph.values.items()
+    }
+    graph = replace(after.graph, source=before.source, values=values, fetches=before.fetches)
     return Trainable(
-        live=replace(after, graph=with_names_of(after.graph, before)),
+        live=replace(after, graph=graph),
         feeds=before.feeds,
         fetches=before.fetches,
         report=Report.of(found),
@@ -242,10 +206,7 @@ def for_training(inference_program: Paddle | str | PathLike[str]) -> Trainable:
 
 
 def _open_program(source: Paddle | str | PathLike[str]) -> LiveProgram:
-    """Return a Program, or that of a saved model, with its Graph.
-
-    Raises ReadError as `gt.read` does, and GT032 where Paddle can't translate a legacy model.
-    """
+    """Return a Program, or that of a saved model, with its Graph."""
     if isinstance(source, LiveProgram):
         return source
     if not isinstance(source, str | PathLike):
@@ -274,13 +235,12 @@ class _TrainingPlan:
 
 def _plan(graph: Graph) -> _TrainingPlan:
     # Legacy Graphs have a Value for each write; parameters go by the Variables that hold them.
-    is_pir = graph.kind is ProgramKind.PIR
     statistics = frozenset(
-        name if is_pir else variable_of(name, graph)
+        variable_of(name, graph)
         for operator in graph.operators.values()
         for name in statistics_of(operator)
     )
-    read_names = {name if is_pir else variable_of(name, graph) for name in graph.consumers}
+    read_names = {variable_of(name, graph) for name in graph.consumers}
     candidates = {
         name: value
         for name, value in persistable_values(graph).items()
@@ -321,7 +281,13 @@ def _diagnostics(before: Graph, after: Graph, plan: _TrainingPlan) -> Iterator[D
     if not before.fetches and not any(operator.attributes.get("is_test") for operator in operators):
         yield nothing_to_restore(before)
         return
-    yield outputs_only(before)
+    outputs = before.fetches
+    has = f"its outputs are {listed(outputs)}" if outputs else "it has no outputs"
+    where = [
+        Where(program=before.source, value=name, shape=before.values[name].shape)
+        for name in outputs[:_LISTED]
+    ]
+    yield lost_in_export(before, f"label and loss are not in the file; {has}", where)
     for head in analyse(before).heads:
         if head.softmax is not None and head.output in before.fetches:
             logits = before.values[head.logits]
@@ -344,7 +310,8 @@ def _diagnostics(before: Graph, after: Graph, plan: _TrainingPlan) -> Iterator[D
     if count := sum(any(norm.attributes.get(flag) for flag in flags) for norm in norms):
         yield statistics_learn_again(before, count)
     if plan.frozen:
-        yield still_frozen(before, plan.frozen)
+        names = f"{counted(len(plan.frozen), 'parameter')} frozen in the file: "
+        yield cut_off(before, names + listed(plan.frozen), Severity.NOTE)
     if after.kind is ProgramKind.PIR:
         yield from _gradient_diagnostics(before, after, plan.trainable)
 
@@ -352,7 +319,6 @@ def _diagnostics(before: Graph, after: Graph, plan: _TrainingPlan) -> Iterator[D
 def _gradient_diagnostics(
     before: Graph, after: Graph, trainable: frozenset[str]
 ) -> Iterator[Diagnostic]:
-    """Report what gradients of a PIR Program cannot be computed from, or do not reach."""
     # Translation leaves a result empty that the operator did not have.
     empty = Counter(
         operator.kind
@@ -361,11 +327,13 @@ def _gradient_diagnostics(
         and any(after.values[name].dtype is None for name in operator.results)
     )
     for kind, number in empty.items():
-        yield without_results(before, kind, number)
-    reached = reached_by_gradient(after, before.fetches)
+        lacks = f"{counted(number, 'operator')} `{kind}` without a result that its gradient needs"
+        yield lost_in_export(before, lacks, severity=Severity.WARNING)
+    reached = ancestors(after, before.fetches, gradient=True)
     lost = [name for name in persistable_values(after) if name in trainable - reached]
     if lost:
-        yield cut_off(before, lost)
+        names = f"no gradient from the outputs reaches {counted(len(lost), 'parameter')}: "
+        yield cut_off(before, names + listed(lost), Severity.WARNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -380,11 +348,6 @@ class Model:
     scope: Paddle
     report: Report
     network: Network | None = None
-
-    @property
-    def program(self) -> Paddle:
-        """The Program."""
-        return self.live.program
 
     @property
     def graph(self) -> Graph:

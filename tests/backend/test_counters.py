@@ -9,11 +9,10 @@ import paddle
 import pytest
 from paddle import nn
 
-from graphtool.merging import merge
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import from_layer
 from graphtool.training import for_training
-from tests.merging import cases, networks
+from tests.merging import networks
 from tests.merging.networks import merge_built, small
 
 
@@ -36,8 +35,8 @@ def fresh_counters() -> Any:
 
 @pytest.mark.pir
 def test_after_a_merge() -> None:
-    student = small(networks.plain)
-    merge_built(small(networks.plain, "image"), student)
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merge_built(teacher, student)
     before, new = _added(student.program)
     assert "linear_1.w_0" in before
     assert new == ["linear_2.w_0", "linear_2.b_0"]
@@ -46,19 +45,18 @@ def test_after_a_merge() -> None:
 @pytest.mark.pir
 def test_after_a_merge_of_legacy_programs() -> None:
     teacher, student = (
-        cases.build(lambda name=name: nn.Linear(8, 5)(paddle.static.data(name, [-1, 8])))
-        for name in ("image", "data")
+        small(lambda x: nn.Linear(8, 5)(x), name, kind="legacy") for name in ("image", "data")
     )
-    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
-    merge(teacher.main, student.main, {"image": "data"}, **scopes)
-    with cases.legacy():
-        before, new = _added(student.main)
+    merge_built(teacher, student)
+    with student.mode():
+        before, new = _added(student.program)
     assert "linear_0.w_0" in before
     assert new[0].startswith("linear_1.w_")
 
 
 def test_after_loading_a_merged_program(tmp_path: Path) -> None:
-    merged = merge_built(small(networks.plain, "image"), small(networks.plain))
+    teacher, student = small(networks.plain, "image"), small(networks.plain)
+    merged = merge_built(teacher, student)
     save_merged(merged, tmp_path / "out")
     with paddle.utils.unique_name.guard():
         loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())

@@ -162,8 +162,8 @@ def _compared() -> list[tuple[gt.Network, Paddle]]:
 
 def _gathered(count: int) -> Iterator[Any]:
     import graphtool as gt
-    from graphtool.evidence.cka import gather
     from graphtool.evidence import names_to_measure
+    from graphtool.evidence.cka import gather
 
     (teacher, teacher_scope), (student, scope) = _compared()
     programs, scopes = (teacher.program, student.program), (teacher_scope, scope)

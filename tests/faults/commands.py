@@ -117,8 +117,8 @@ def _build_trained(_: Path) -> None:
 
     paddle.enable_static()
     made: Any = training(CASES["adam, steps"])
-    made.run(range(1))
-    _calls["save_checkpoint"] = lambda path, step: made.save(Path(path), int(step))
+    made.train(range(1))
+    _calls["save_checkpoint"] = lambda path, step: made.save_checkpoint(Path(path), int(step))
 
 
 def _pairs(*options: str) -> tuple[str, ...]:

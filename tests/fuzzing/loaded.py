@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -130,17 +130,17 @@ def _load_checkpoint(data: bytes, home: Path) -> None:
 def _write(home: Path) -> None:
     """Write what is spoilt; Paddle runs here."""
     import paddle
-    from paddle import nn
 
-    from tests.merging.networks import merge_built, small
+    from tests.merging import networks
 
-    def two(x: Any) -> Any:
-        return nn.Linear(8, 4)(nn.functional.relu(nn.Linear(8, 8)(x)))
-
-    for kind, guard in (("pir", nullcontext()), ("legacy", paddle.pir_utils.OldIrGuard())):
-        with guard:
-            save_merged(merge_built(small(two, "image"), small(two)), home / kind)
-    program, startup, optimizer = _training()
+    fc = paddle.static.nn.fc
+    for kind, forward in (
+        ("pir", networks.plain),
+        ("legacy", lambda x: fc(fc(x, 8, activation="relu"), 4)),
+    ):
+        teacher, student = (networks.small(forward, feed, kind=kind) for feed in ("image", "data"))
+        save_merged(networks.merge_built(teacher, student), home / kind)
+    program, (startup, optimizer) = _training()
     paddle.static.Executor().run(startup)
     save_checkpoint(home / "checkpoint", program, optimizer, step=3)
 

@@ -17,7 +17,7 @@ from tests.injection.looking import state
 from tests.losses.merges import built as convolutions
 from tests.losses.merges import merged_with
 from tests.merging import cases, networks
-from tests.merging.networks import merge_built, small
+from tests.merging.networks import Built, merge_built, small
 
 # As in `looking`, in a file.
 _ROOT = re.compile(rb'("/[A-Za-z0-9]+)_\d+/')
@@ -29,13 +29,9 @@ def merge() -> Case:
     return _merge(small(networks.looping, "image"), small(networks.branching))
 
 
-def _merge(teacher: Any, student: Any, **options: Any) -> Case:
+def _merge(teacher: Built, student: Built, **options: Any) -> Case:
     return Case(
-        lambda: merge_built(
-            teacher,
-            student,
-            **options,
-        ),
+        lambda: merge_built(teacher, student, **options),
         lambda: state(
             teacher.program,
             student.program,
@@ -56,34 +52,17 @@ def merge_again() -> Case:
 def merge_file() -> Case:
     """A model of Paddle 2.6.2 with a branch and a loop into a legacy Program."""
     student = cases.build(cases._plain)
+    program, scope = student.program, student.scope
     return Case(
-        lambda: gt.merge(
-            _CONTROL, student.main, {"x": "data"}, scope=student.scope, parameters="later"
-        ),
-        lambda: state(student.main, student.startup, scopes=(student.scope,)),
+        lambda: gt.merge(_CONTROL, program, {"x": "data"}, scope=scope, parameters="later"),
+        lambda: state(program, student.startup, scopes=(scope,)),
     )
 
 
 def merge_legacy() -> Case:
     """A loop into a network that writes over its feed."""
     teacher = cases.build(cases._loop("image"), seed=3)
-    student = cases.build(cases._writes_its_feed("data"))
-    return Case(
-        lambda: gt.merge(
-            teacher.main,
-            student.main,
-            {"image": "data"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
-        ),
-        lambda: state(
-            teacher.main,
-            student.main,
-            teacher.startup,
-            student.startup,
-            scopes=(teacher.scope, student.scope),
-        ),
-    )
+    return _merge(teacher, cases.build(cases._writes_its_feed("data")))
 
 
 def merge_layer() -> Case:
@@ -128,31 +107,28 @@ def distill() -> Case:
 
 
 def distill_legacy() -> Case:
-    def teacher(width: int, name: str) -> Callable[[], Any]:
-        def network() -> Any:
+    def network(width: int, name: str) -> Callable[[], Any]:
+        def forward() -> Any:
             x = paddle.static.data(name, [-1, 3, 8, 8])
             x = nn.functional.relu(paddle.static.nn.conv2d(x, width, 3, padding=1))
             return paddle.static.nn.fc(nn.functional.adaptive_avg_pool2d(x, 1), 5)
 
-        return network
+        return forward
 
-    one, other = cases.build(teacher(8, "image"), seed=3), cases.build(teacher(4, "data"))
-    merged = gt.merge(
-        one.main, other.main, {"image": "data"}, scope=other.scope, teacher_scope=one.scope
+    student = cases.build(network(4, "data"))
+    merged = merge_built(cases.build(network(8, "image"), seed=3), student)
+    theirs, own = (
+        next(name for name in graph.values if "relu" in name)
+        for graph in (merged.plan.teacher, merged.plan.student)
     )
-    names = [next(name for name in merged.plan.teacher.values if "relu" in name)] * 2
-    mine = next(name for name in merged.plan.student.values if "relu" in name)
-    startup = paddle.static.Program()
-    with cases.legacy():
+    with networks.legacy():
         startup = paddle.static.Program()
 
     def work() -> object:
-        with cases.legacy(), paddle.static.program_guard(merged.program, startup):
-            return gt.distill_loss(
-                merged, [(names[0], mine, "hint"), (names[0], mine, "attention")]
-            )
+        with networks.legacy(), paddle.static.program_guard(merged.program, startup):
+            return gt.distill_loss(merged, [(theirs, own, "hint"), (theirs, own, "attention")])
 
-    return Case(work, lambda: state(merged.program, startup, scopes=(other.scope,)))
+    return Case(work, lambda: state(merged.program, startup, scopes=(student.scope,)))
 
 
 def adapter() -> Case:

@@ -10,8 +10,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from graphtool.merging import Merged, merge
-from tests.merging.networks import Built, build
+from graphtool.merging import Merged
+from tests.merging.networks import Built, build, merge_built
 
 FEED = {"image": np.random.default_rng(3).normal(size=(4, 3, 8, 8)).astype("float32")}
 
@@ -42,12 +42,10 @@ def merged_with(*teachers: Built, width: int = 4, batch: int = -1) -> tuple[Merg
     """Merge teachers into a student of the given width; prefixes are `teacher_`, `t1_`, `t2_`."""
     student = built(width, batch=batch, seed=9)
     for at, teacher in enumerate(teachers):
-        merged = merge(
-            teacher.program,
-            student.program,
+        merged = merge_built(
+            teacher,
+            student,
             {"image": "image"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
             name_prefix="teacher_" if len(teachers) == 1 else f"t{at + 1}_",
         )
     return merged, student

@@ -11,7 +11,6 @@ import json
 import sys
 import zlib  # noqa: F401  Paddle 2.6 crashes where it is imported first
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,9 @@ import paddle
 from paddle.nn import functional as F  # noqa: N812
 
 from graphtool.backend.live import LiveProgram
-from graphtool.merging import Merged, merge
+from graphtool.merging import Merged
+from tests.merging import networks
+from tests.merging.networks import Built, bytes_of, legacy, merge_built, steps
 
 Network = Callable[[], Any]
 Feed = Mapping[str, Any]
@@ -28,62 +29,15 @@ Feed = Mapping[str, Any]
 STEPS = 3
 
 
-def legacy() -> Any:
-    """Let Paddle 3 build and run legacy Programs; Paddle 2.6 does by itself."""
-    guard = getattr(paddle.pir_utils, "OldIrGuard", None)
-    return nullcontext() if guard is None else guard()
-
-
-@dataclass(kw_only=True)
-class Built:
-    """A legacy Program that has been initialised in a Scope of its own."""
-
-    main: Any
-    startup: Any
-    output: Any
-    scope: Any
-
-    def run(self, feed: Feed, fetch: list[Any], program: Any = None) -> list[Any]:
-        return self.steps(1, feed, fetch, program)[0]
-
-    def steps(
-        self, count: int, feed: Feed, fetch: list[Any], program: Any = None
-    ) -> list[list[Any]]:
-        """Run several times by one Executor, which prepares the Program once."""
-        executor, run = paddle.static.Executor(paddle.CPUPlace()), program or self.main
-        with legacy(), paddle.static.scope_guard(self.scope):
-            return [executor.run(run, feed=dict(feed), fetch_list=fetch) for _ in range(count)]
-
-    def initialise(self) -> None:
-        self.run({}, [], self.startup)
-
-    def move(self) -> None:
-        """Take the weights away from where the startup program puts them, as training does."""
-        for name in self.state():
-            tensor = self.scope.find_var(name).get_tensor()
-            array = np.asarray(tensor)
-            tensor.set(array * np.asarray(1.01, array.dtype), paddle.CPUPlace())
-
-    def state(self) -> dict[str, bytes]:
-        """Return the bytes of everything the Scope keeps for the Program, by name."""
-        held = {}
-        for var in self.main.list_vars():
-            found = self.scope.find_var(var.name)
-            if var.persistable and found is not None and var.name not in ("feed", "fetch"):
-                held[var.name] = np.asarray(found.get_tensor()).tobytes()
-        return held
-
-
 def build(network: Network, *, seed: int = 7) -> Built:
-    paddle.enable_static()
-    with legacy():
-        main, startup = paddle.static.Program(), paddle.static.Program()
-        main.random_seed = startup.random_seed = seed
-        with paddle.utils.unique_name.guard(), paddle.static.program_guard(main, startup):
-            output = network()
-    built = Built(main=main, startup=startup, output=output, scope=paddle.static.Scope())
-    built.initialise()
-    return built
+    return networks.build(network, kind="legacy", seed=seed)
+
+
+def state(built: Built) -> dict[str, bytes]:
+    """Return the bytes of everything the Scope keeps for a Program, by name."""
+    held = (var.name for var in built.program.list_vars() if var.persistable)
+    names = [name for name in held if built.scope.find_var(name) and name not in ("feed", "fetch")]
+    return bytes_of(built.scope, names)
 
 
 def in_test_mode(program: Any) -> Any:
@@ -109,25 +63,23 @@ class Case:
 def run(case: Case) -> dict[str, Any]:
     """Merge and train; every entry of the answer is True where all is as it should be."""
     teacher, student = build(case.teacher, seed=3), build(case.student)
-    teacher.move()
-    theirs = teacher.run(case.teacher_feed(), [teacher.output], in_test_mode(teacher.main))
-    ours = student.run(case.student_feed(), [student.output])
+    for name in state(teacher):
+        # Away from where the startup program puts them, as training moves them.
+        array = teacher.held(name)
+        teacher.hold(name, array * np.asarray(1.01, array.dtype))
+    test = in_test_mode(teacher.program)
+    (wanted,) = teacher.run(case.teacher_feed(), teacher.output, program=test)
+    (own,) = student.run(case.student_feed(), student.output)
     student.initialise()
-    counts = operators(teacher.main), operators(student.main)
-    merged = merge(
-        teacher.main,
-        student.main,
-        case.feed_map,
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    counts = operators(teacher.program), operators(student.program)
+    merged = merge_built(teacher, student, case.feed_map)
     output = merged.teacher(teacher.output.name)
-    both = student.run(case.feed, [output, student.output])
+    both = student.run(case.feed, output, student.output)
     return {
-        "teacher bit-equal": np.array_equal(both[0], theirs[0]),
-        "student bit-equal": np.array_equal(both[1], ours[0]),
-        "names found": names_found(merged, teacher.main),
-        "operators added": operators(student.main) - counts[1] - counts[0],
+        "teacher bit-equal": np.array_equal(both[0], wanted),
+        "student bit-equal": np.array_equal(both[1], own),
+        "names found": names_found(merged, teacher.program),
+        "operators added": operators(student.program) - counts[1] - counts[0],
         **trained(merged, student, output, case.feed, teacher),
     }
 
@@ -142,7 +94,7 @@ def names_found(merged: Merged, teacher: Any) -> bool:
     before, after = LiveProgram.of(teacher).graph, LiveProgram.of(merged.program).graph
     assert set(merged.values) == set(before.values)
     made = ((before.producer(old), after.producer(new)) for old, new in merged.values.items())
-    return all(ours and ours.type == theirs.type for theirs, ours in made if theirs)
+    return all(copied and copied.type == own.type for own, copied in made if own)
 
 
 def trained(
@@ -150,23 +102,23 @@ def trained(
 ) -> dict[str, Any]:
     """Train the student on the distance to the teacher; re-running startups leaves the teacher."""
     prefixed = {new for _, new in merged.plan.renames}
-    with legacy(), paddle.static.program_guard(merged.program, student.startup):
+    with student.guard():
         loss = F.mse_loss(student.output, output)
         paddle.optimizer.Momentum(0.001).minimize(loss)
-    before = student.state()
+    before = state(student)
     student.initialise()
     teacher.initialise()
-    steps = student.steps(STEPS, feed, [loss, output, student.output])
-    after = student.state()
+    done = steps(STEPS, student.program, student.scope, feed, loss, output, student.output)
+    after = state(student)
     kept = prefixed & set(after)
     return {
         "teacher frozen": all(before[name] == after[name] for name in kept) and bool(kept),
         "student trained": any(before[name] != after[name] for name in set(before) - kept),
         "losses right": all(
             np.allclose(found, np.square(got - wanted).mean(), rtol=1e-4)
-            for found, wanted, got in steps
+            for found, wanted, got in done
         ),
-        "losses differ": len({float(np.ravel(found)[0]) for found, *_ in steps}) == STEPS,
+        "losses differ": len({float(np.ravel(found)[0]) for found, *_ in done}) == STEPS,
     }
 
 

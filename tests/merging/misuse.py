@@ -1,7 +1,7 @@
 """What crashes an interpreter that has Paddle in it: each case in a forked child of its own.
 
-`python -m tests.merging.misuse [CASE...]` prints, as JSON, the codes or the answer of each, or the
-signal that ended it. Values, Blocks and operations are used whose Program, or clone, is gone.
+`python -m tests.merging.misuse [CASE...]` prints, as JSON, what should have come of a case and what
+did, or the signal that ended it. Values, Blocks and operations are used whose Program is gone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from paddle import optimizer
 import graphtool as gt
 from graphtool.backend.live import LiveProgram
 from tests.losses.merges import FEED, built, inside, merged_with
-from tests.merging.networks import Built
+from tests.merging.networks import merge_built
 
 _FEEDS = {"image": "image"}
 
@@ -34,35 +34,20 @@ def _dead() -> tuple[Any, Any, Any]:
     return gone.output, block, block.ops[0]
 
 
-def _dead_value() -> Any:
-    return _dead()[0]
-
-
-def _merge(teacher: Built, student: Built, **options: Any) -> gt.Merged:
-    return gt.merge(
-        teacher.program,
-        student.program,
-        _FEEDS,
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-        **options,
-    )
-
-
 def _in_guard(call: Callable[[gt.Merged, Any], object], given: Any) -> object:
     merged, student = merged_with(built(8))
     with inside(student):
         return call(merged, given)
 
 
-def _of_each(call: Callable[[Any], object]) -> list[object]:
-    """Call with a Value, a Block and an operation of the dead: their codes, or what came out."""
-    return [_outcome(lambda given=given: call(given)) for given in _dead()]
+def _of_another(call: Callable[[gt.Merged, Any], object]) -> object:
+    other = built(5)
+    return _in_guard(call, other.output)
 
 
 def _itself() -> object:
     student = built(4)
-    return _merge(student, student).verify().equal
+    return merge_built(student, student, _FEEDS).verify().equal
 
 
 def _own_clone() -> object:
@@ -76,18 +61,9 @@ def _own_clone() -> object:
 def _merged_into_its_teacher() -> object:
     teacher = built(8)
     merged, student = merged_with(teacher)
-    return (
-        gt.merge(
-            merged.program,
-            teacher.program,
-            _FEEDS,
-            scope=teacher.scope,
-            teacher_scope=student.scope,
-            name_prefix="x_",
-        )
-        .verify()
-        .equal
-    )
+    scopes = {"scope": teacher.scope, "teacher_scope": student.scope}
+    again = gt.merge(merged.program, teacher.program, _FEEDS, **scopes, name_prefix="x_")
+    return again.verify().equal
 
 
 def _merged_into_itself() -> object:
@@ -98,7 +74,7 @@ def _merged_into_itself() -> object:
 
 def _two_students() -> object:
     teacher, one, other = built(8), built(4), built(6)
-    merges = _merge(teacher, one), _merge(teacher, other)
+    merges = merge_built(teacher, one, _FEEDS), merge_built(teacher, other, _FEEDS)
     del teacher
     gc.collect()
     return [merged.verify().equal for merged in merges]
@@ -108,13 +84,13 @@ def _inside_the_teachers_guard() -> object:
     teacher, student = built(8), built(4)
     before = str(teacher.program)
     with paddle.static.program_guard(teacher.program, teacher.startup):
-        merged = _merge(teacher, student)
+        merged = merge_built(teacher, student, _FEEDS)
     return [str(teacher.program) == before, merged.verify().equal]
 
 
 def _scope_dropped() -> object:
     teacher, student = built(8), built(4)
-    merged = _merge(teacher, student)
+    merged = merge_built(teacher, student, _FEEDS)
     teacher.scope = student.scope = None
     gc.collect()
     return merged.verify().equal
@@ -223,11 +199,6 @@ def _normalised() -> object:
     return [names, loss, merged.verify().equal]
 
 
-def _of_another(call: Callable[[gt.Merged, Any], object]) -> object:
-    other = built(5)
-    return _outcome(lambda: _in_guard(call, other.output))
-
-
 def _what_was_built_before_all_else_died() -> object:
     merged, student = merged_with(built(8))
     with inside(student):
@@ -271,109 +242,114 @@ def _evaluation_died() -> object:
     return gt.for_test(merged, fetch=list(fetches))
 
 
-def _minimized(given: Any, **options: Any) -> object:
-    return _in_guard(
-        lambda merged, _: gt.minimize(
-            optimizer.SGD(0.1), merged.student("add_2").mean(), **options
-        ),
-        given,
-    )
+def _sgd(loss: Any, *arguments: Any, **options: Any) -> object:
+    return gt.minimize(optimizer.SGD(0.1), loss, *arguments, **options)
 
 
-CASES: dict[str, Callable[[], object]] = {
-    "a dead Value in a loss": lambda: _in_guard(
-        lambda _, value: gt.losses.l2(value, "add_2"), _dead_value()
+_PAIR = ("add_2", "add_2", "kl")
+Use = Callable[[gt.Merged, Any], object]
+# What comes of a Value of a Program that is gone, in the guard of a merged one.
+_WITH_DEAD_VALUE: dict[str, tuple[str, Use]] = {
+    "in a loss": ("GT340", lambda _, one: gt.losses.l2(one, "add_2")),
+    "in a custom loss": ("GT340", lambda _, one: gt.losses.custom(lambda t: t.mean(), t=one)),
+    "returned by a custom loss": ("GT353", lambda _, one: gt.losses.custom(lambda: one)),
+    "as the loss": ("GT340", lambda _, one: _sgd(one)),
+    "fetched": ("GT253", lambda merged, one: gt.for_test(merged, fetch=[one])),
+    "as a weight": ("GT347", lambda merged, one: gt.distill_loss(merged, [_PAIR], weights=[one])),
+    "in an adapter": ("GT340", lambda _, one: gt.losses.adapters.resize(one, (4, 4))),
+}
+# What comes of a dead Value, a dead Block and a dead operation alike.
+_WITH_THE_DEAD: dict[str, tuple[str, Use]] = {
+    "parameters": (
+        "GT534",
+        lambda merged, one: _sgd(merged.student("add_2").mean(), parameters=[one]),
     ),
-    "a dead Value in a loss of one's own": lambda: _in_guard(
-        lambda _, value: gt.losses.custom(lambda t: t.mean(), t=value), _dead_value()
+    "without gradient": (
+        "GT248",
+        lambda merged, one: _sgd(merged.student("add_2").mean(), no_grad_set=[one]),
     ),
-    "a dead Value as what a loss of one's own returns": lambda: _in_guard(
-        lambda _, value: gt.losses.custom(lambda: value), _dead_value()
+    "option": ("GT347", lambda _, one: gt.losses.kl("add_2", "add_2", temperature=one)),
+    "side": ("GT347", lambda _, one: gt.losses.kl("add_2", "add_2", from_probs=one)),
+    "pairs": ("GT248", lambda merged, one: gt.distill_loss(merged, [(one, one)])),
+    "keys of weights": (
+        "GT347",
+        lambda merged, one: gt.distill_loss(merged, [_PAIR], weights={one: 1.0}),
     ),
-    "a dead loss": lambda: _in_guard(
-        lambda _, value: gt.minimize(optimizer.SGD(0.1), value), _dead_value()
+    "Programs": ("GT248", lambda _, one: gt.merge(one, one, {})),
+    "place": (
+        "GT248",
+        lambda _, one: gt.merge(built(8).program, built(4).program, _FEEDS, one),
     ),
-    "a dead loss with a startup program": lambda: gt.minimize(
-        optimizer.SGD(0.1), _dead_value(), paddle.static.Program()
+    "feed map": (
+        "GT248",
+        lambda _, one: gt.merge(built(8).program, built(4).program, {"image": one}),
     ),
-    "a loss whose operator was removed": _removed_loss,
-    "a loss whose operator was removed, with a startup program": lambda: _removed_loss(
-        paddle.static.Program()
+    "word": (
+        "GT248",
+        lambda _, one: gt.merge(built(8).program, built(4).program, _FEEDS, parameters=one),
     ),
-    "a loss of another Program, with a startup program": _outside_of_a_guard,
-    "the dead as parameters": lambda: _of_each(lambda one: _minimized(one, parameters=[one])),
-    "the dead without gradient": lambda: _of_each(lambda one: _minimized(one, no_grad_set=[one])),
-    "a dead Value fetched": lambda: _in_guard(
-        lambda merged, value: gt.for_test(merged, fetch=[value]), _dead_value()
+    "to be trained": ("GT248", lambda _, one: gt.for_training(one)),
+    "to be read": ("GT036", lambda _, one: gt.read(one)),
+}
+# What comes of a Value of another Program.
+_WITH_ANOTHERS: dict[str, tuple[str, Use]] = {
+    "label": (
+        "GT340",
+        lambda merged, one: gt.distill_loss(merged, [("add_2", "add_2", "dkd")], label=one),
     ),
-    "a dead Value as a weight": lambda: _in_guard(
-        lambda merged, value: gt.distill_loss(
-            merged, [("relu_0", "relu_0", "attention")], weights=[value]
-        ),
-        _dead_value(),
-    ),
-    "the dead as an option": lambda: _of_each(
-        lambda one: _in_guard(lambda _, it: gt.losses.kl("add_2", "add_2", temperature=it), one)
-    ),
-    "the dead as a side": lambda: _of_each(
-        lambda one: _in_guard(lambda _, it: gt.losses.kl("add_2", "add_2", from_probs=it), one)
-    ),
-    "the dead as pairs": lambda: _of_each(
-        lambda one: _in_guard(lambda merged, it: gt.distill_loss(merged, [(it, it)]), one)
-    ),
-    "the dead as keys of weights": lambda: _of_each(
-        lambda one: _in_guard(
-            lambda merged, it: gt.distill_loss(
-                merged, [("add_2", "add_2", "kl")], weights={it: 1.0}
-            ),
-            one,
+    "weight": ("GT347", lambda merged, one: gt.distill_loss(merged, [_PAIR], weights=[one])),
+    "adapter": ("GT340", lambda _, one: gt.losses.adapters.linear(one, 8)),
+}
+CASES: dict[str, tuple[object, Callable[[], object]]] = {
+    **{
+        f"a dead Value {name}": (code, lambda use=use: _in_guard(use, _dead()[0]))
+        for name, (code, use) in _WITH_DEAD_VALUE.items()
+    },
+    **{
+        f"the dead as {name}": (
+            [code] * 3,
+            lambda use=use: [_outcome(lambda one=one: _in_guard(use, one)) for one in _dead()],
         )
+        for name, (code, use) in _WITH_THE_DEAD.items()
+    },
+    **{
+        f"the {name} of another Program": (code, lambda use=use: _of_another(use))
+        for name, (code, use) in _WITH_ANOTHERS.items()
+    },
+    "a dead loss with a startup program": (
+        "GT340",
+        lambda: _sgd(_dead()[0], paddle.static.Program()),
     ),
-    "the dead as Programs": lambda: _of_each(lambda one: gt.merge(one, one, {})),
-    "the dead as a place": lambda: _of_each(
-        lambda one: gt.merge(built(8).program, built(4).program, _FEEDS, one)
+    "a loss whose operator was removed": ("GT340", _removed_loss),
+    "a loss whose operator was removed, with a startup program": (
+        "GT340",
+        lambda: _removed_loss(paddle.static.Program()),
     ),
-    "the dead as a feed map": lambda: _of_each(
-        lambda one: gt.merge(built(8).program, built(4).program, {"image": one})
+    "a loss of another Program, with a startup program": ("GT340", _outside_of_a_guard),
+    "a Value of the teacher's own Program": ("GT340", _of_the_original),
+    "a Value of a clone that died": ("GT340", _of_a_dead_clone),
+    "a name whose operator was removed": ("GT031", _removed_by_name),
+    "a Value whose operator was removed": ("GT340", _removed),
+    "one optimizer for two Programs": ([6, "GT531"], _one_optimizer_for_two_programs),
+    "a loss differentiated twice before": ([6, True], _differentiated_twice),
+    "a merged Program after a pass": (["GT031"] * 5, _after_a_pass),
+    "a merged Program normalised": ([["add_2"], "GT340", True], _normalised),
+    "what was built before all else died": (
+        [[], [-1, 5], [4, 5]],
+        _what_was_built_before_all_else_died,
     ),
-    "the dead as a word": lambda: _of_each(
-        lambda one: gt.merge(built(8).program, built(4).program, _FEEDS, parameters=one)
-    ),
-    "the dead to be trained": lambda: _of_each(gt.for_training),
-    "the dead to be read": lambda: _of_each(gt.read),
-    "a Value of the teacher's own Program": _of_the_original,
-    "a Value of a clone that died": _of_a_dead_clone,
-    "a name whose operator was removed": _removed_by_name,
-    "a Value whose operator was removed": _removed,
-    "one optimizer for two Programs": _one_optimizer_for_two_programs,
-    "a loss differentiated twice before": _differentiated_twice,
-    "a merged Program after a pass": _after_a_pass,
-    "a merged Program normalised": _normalised,
-    "a label of another Program": lambda: _of_another(
-        lambda merged, value: gt.distill_loss(merged, [("add_2", "add_2", "dkd")], label=value)
-    ),
-    "a weight of another Program": lambda: _of_another(
-        lambda merged, value: gt.distill_loss(merged, [("add_2", "add_2", "kl")], weights=[value])
-    ),
-    "an adapter of another Program": lambda: _of_another(
-        lambda _, value: gt.losses.adapters.linear(value, 8)
-    ),
-    "a dead Value in an adapter": lambda: _in_guard(
-        lambda _, value: gt.losses.adapters.resize(value, (4, 4)), _dead_value()
-    ),
-    "what was built before all else died": _what_was_built_before_all_else_died,
-    "a Program that changed since": _stale,
-    "a Graph whose Program is gone": _graph_alone,
-    "Values of an evaluation that is gone": _evaluation_died,
-    "copies of what holds Values": _copied,
-    "a Program merged into itself": _itself,
-    "a Program merged into its clone": _own_clone,
-    "a merged Program merged into its teacher": _merged_into_its_teacher,
-    "a merged Program merged into itself": _merged_into_itself,
-    "one teacher of two students": _two_students,
-    "a merge inside of the teacher's guard": _inside_the_teachers_guard,
-    "Scopes that nobody else holds": _scope_dropped,
-    "a teacher that nobody else holds": _teacher_dropped,
+    "a Program that changed since": ("GT031", _stale),
+    "a Graph whose Program is gone": ([20, 40], _graph_alone),
+    "Values of an evaluation that is gone": ("GT253", _evaluation_died),
+    "copies of what holds Values": ([True, True, True], _copied),
+    "a Program merged into itself": (True, _itself),
+    "a Program merged into its clone": (True, _own_clone),
+    "a merged Program merged into its teacher": (True, _merged_into_its_teacher),
+    "a merged Program merged into itself": (True, _merged_into_itself),
+    "one teacher of two students": ([True, True], _two_students),
+    "a merge inside of the teacher's guard": ([True, True], _inside_the_teachers_guard),
+    "Scopes that nobody else holds": (True, _scope_dropped),
+    "a teacher that nobody else holds": ([-1, 5], _teacher_dropped),
 }
 
 
@@ -408,7 +384,8 @@ def _apart(case: Callable[[], object]) -> object:
 def main(names: list[str]) -> None:
     warnings.simplefilter("ignore")
     paddle.enable_static()
-    print(json.dumps({name: _apart(CASES[name]) for name in names or CASES}, indent=1))
+    found = {name: (CASES[name][0], _apart(CASES[name][1])) for name in names or CASES}
+    print(json.dumps({name: both for name, both in found.items() if both[0] != both[1]}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Small static networks for merging: one input, one output, each a family of its own."""
+"""Small static networks for merging, and what builds, runs and saves them, PIR or legacy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib  # noqa: F401  Paddle 2.6 crashes where it is imported first
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,58 +18,120 @@ from graphtool.merging import Merged, merge
 Forward = Callable[..., Any]
 Feed = tuple[str, list[int], str]
 
+KINDS = ("pir", "legacy")
+
+
+def legacy() -> Any:
+    """Let Paddle 3 build and run legacy Programs; Paddle 2.6 does by itself."""
+    guard = getattr(paddle.pir_utils, "OldIrGuard", None)
+    return nullcontext() if guard is None else guard()
+
 
 @dataclass
 class Built:
-    """A Program with its startup program, output and a Scope in which it has been initialised."""
+    """A Program that has been initialised in a Scope, with its startup program and output."""
 
     program: Any
     startup: Any
     output: Any
     scope: Any
-    feeds: tuple[str, ...]
+    feeds: tuple[str, ...] = ()
 
-    def run(self, feed: dict[str, Any], *fetch: Any) -> list[Any]:
-        return run(self.program, self.scope, feed, *fetch)
+    def mode(self) -> Any:
+        return legacy() if hasattr(self.program, "desc") else nullcontext()
+
+    def guard(self) -> ExitStack:
+        """Let operators be added to the Program."""
+        with ExitStack() as stack:
+            stack.enter_context(self.mode())
+            stack.enter_context(paddle.static.program_guard(self.program, self.startup))
+            return stack.pop_all()
+
+    def run(self, feed: Mapping[str, Any], *fetch: Any, program: Any = None) -> list[Any]:
+        return run(program or self.program, self.scope, feed, *fetch)
+
+    def initialise(self) -> None:
+        self.run({}, program=self.startup)
+
+    def held(self, name: str) -> Any:
+        return array_in(self.scope, name)
+
+    def hold(self, name: str, array: Any) -> None:
+        hold(self.scope, name, array)
+
+    def save(self, prefix: Path) -> Path:
+        """Save the network with its weights for inference; return the file of its program."""
+        block, executor = self.program.global_block(), paddle.static.Executor(paddle.CPUPlace())
+        if hasattr(self.program, "desc"):
+            feeds = [var for var in block.vars.values() if getattr(var, "is_data", False)]
+        else:
+            feeds = [op.result(0) for op in block.ops if op.name() == "pd_op.data"]
+        with self.mode(), paddle.static.scope_guard(self.scope):
+            paddle.static.save_inference_model(
+                str(prefix), feeds, [self.output], executor, program=self.program
+            )
+        return prefix.with_suffix(".pdmodel" if hasattr(self.program, "desc") else ".json")
 
 
-def run(program: Any, scope: Any, feed: dict[str, Any], *fetch: Any) -> list[Any]:
+def array_in(scope: Any, name: str) -> Any:
+    return np.array(scope.find_var(name).get_tensor())
+
+
+def hold(scope: Any, name: str, array: Any) -> None:
+    scope.var(name).get_tensor().set(array, paddle.CPUPlace())
+
+
+def run(program: Any, scope: Any, feed: Mapping[str, Any], *fetch: Any) -> list[Any]:
     return steps(1, program, scope, feed, *fetch)[0]
 
 
-def merge_built(teacher: Built, student: Built, **options: Any) -> Merged:
-    """Merge a teacher that is fed `image` into a student that is fed `data`."""
-    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
-    return merge(teacher.program, student.program, {"image": "data"}, **scopes | options)
-
-
 def steps(
-    count: int, program: Any, scope: Any, feed: dict[str, Any], *fetch: Any
+    count: int, program: Any, scope: Any, feed: Mapping[str, Any], *fetch: Any
 ) -> list[list[Any]]:
     """Run several times by one Executor, which prepares the Program once."""
-    executor = paddle.static.Executor()
-    return [
-        executor.run(program, feed=feed, fetch_list=list(fetch), scope=scope) for _ in range(count)
-    ]
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    mode = legacy() if hasattr(program, "desc") else nullcontext()
+    with mode, paddle.static.scope_guard(scope):
+        return [
+            executor.run(program, feed=dict(feed), fetch_list=list(fetch)) for _ in range(count)
+        ]
+
+
+def merge_built(
+    teacher: Built, student: Built, feed_map: Mapping[str, str] | None = None, **options: Any
+) -> Merged:
+    """Merge a teacher into a student, by default one that is fed `image` into one fed `data`."""
+    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
+    feeds = {"image": "data"} if feed_map is None else feed_map
+    return merge(teacher.program, student.program, feeds, **scopes | options)
 
 
 def build(
-    forward: Forward, *feeds: Feed, scope: Any = None, start: bool = True, names: str = ""
+    forward: Forward,
+    *feeds: Feed,
+    scope: Any = None,
+    start: bool = True,
+    names: str = "",
+    kind: str = "pir",
+    seed: int = 7,
 ) -> Built:
     """Build a network into a Program of its own, where names count from 0, and initialise it.
 
     `names` are put before those of its parameters.
     """
     paddle.enable_static()
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard(names):
-        inputs = [paddle.static.data(name, shape, dtype) for name, shape, dtype in feeds]
-        output = forward(*inputs)
+    with legacy() if kind == "legacy" else nullcontext():
+        main, startup = paddle.static.Program(), paddle.static.Program()
+        if kind == "legacy":
+            main.random_seed = startup.random_seed = seed
+        with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard(names):
+            output = forward(*(paddle.static.data(*feed) for feed in feeds))
     scope = paddle.static.Scope() if scope is None else scope
+    built = Built(main, startup, output, scope, tuple(name for name, _, _ in feeds))
     if start:
-        paddle.seed(7)
-        paddle.static.Executor().run(startup, scope=scope)
-    return Built(main, startup, output, scope, tuple(name for name, _, _ in feeds))
+        paddle.seed(seed)
+        built.initialise()
+    return built
 
 
 def headed(features: nn.Layer, size: int) -> nn.Layer:
@@ -93,8 +158,8 @@ def samples(count: int = 4) -> np.ndarray[Any, Any]:
     return np.random.default_rng(0).normal(size=(count, 8)).astype("float32")
 
 
-def bytes_of(scope: Any, names: Any) -> dict[str, bytes]:
-    return {name: np.array(scope.find_var(name).get_tensor()).tobytes() for name in names}
+def bytes_of(scope: Any, names: Iterable[str]) -> dict[str, bytes]:
+    return {name: array_in(scope, name).tobytes() for name in names}
 
 
 def perceptron(x: Any) -> Any:

@@ -77,14 +77,7 @@ def test_errors_come_all_at_once_before_anything_changes() -> None:
     teacher, student = small(networks.plain, "image", start=False), small(networks.plain)
     before = _state(student)
     with pytest.raises(MergeError) as caught:
-        merge(
-            teacher.program,
-            student.program,
-            {"imag": "dat"},
-            scope=student.scope,
-            teacher_scope=teacher.scope,
-            name_prefix="",
-        )
+        merge_built(teacher, student, {"imag": "dat"}, name_prefix="")
     codes = {found.code for found in caught.value.report.errors}
     assert len(codes) >= 4
     assert _state(student) == before

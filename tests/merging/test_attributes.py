@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 import pytest
 from paddle import ParamAttr, nn
@@ -16,7 +15,7 @@ from graphtool.diagnostics import Severity
 from graphtool.merging import Merged
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import from_layer
-from tests.merging.networks import merge_built, run, samples, small
+from tests.merging.networks import array_in, merge_built, run, samples, small
 
 KINDS = ["pir", "legacy"]
 
@@ -74,7 +73,7 @@ def steps(merged: Merged, scope: Any) -> dict[str, bytes]:
     for _ in range(2):
         run(merged.program, scope, {"data": samples()}, loss)
     names = said(merged.program)
-    return {name: np.array(scope.find_var(name).get_tensor()).tobytes() for name in names}
+    return {name: array_in(scope, name).tobytes() for name in names}
 
 
 def _output(merged: Merged) -> str:
@@ -96,7 +95,7 @@ def test_a_folder_keeps_it_and_what_is_loaded_trains_alike(kind: str, tmp_path: 
         assert said(loaded.program)["slow"] == (True, False, 0.1, True, "L2Decay, coeff=0.500000")
         assert said(loaded.program)["sparse"][3:] == (False, "L1Decay, coeff=0.250000")
         assert said(loaded.program)["batch_norm1d_0.w_1"][:2] == (False, True)
-        before = np.array(other.find_var("still").get_tensor()).tobytes()
+        before = array_in(other, "still").tobytes()
         found = steps(loaded, other)
         assert found == steps(merged, scope)
         assert found["still"] == before

@@ -20,7 +20,7 @@ from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import Network, from_layer
 from graphtool.training import export_student, for_test, minimize
 from tests.merging.cases import legacy
-from tests.merging.networks import run, steps
+from tests.merging.networks import array_in, hold, run, steps
 
 _FED = {"x": "x"}
 
@@ -172,16 +172,13 @@ def test_an_assistant_teaches_from_another_scope_where_one_is_given() -> None:
     first, other = paddle.static.Scope(), paddle.static.Scope()
     merge(teacher, assistant, _FED, scope=first)
     for name in assistant.parameters.values():
-        array = np.array(first.find_var(name).get_tensor())
-        other.var(name).get_tensor().set(array + 1, paddle.CPUPlace())
+        array = array_in(first, name)
+        hold(other, name, array + 1)
     scope = paddle.static.Scope()
     merged = merge(assistant, student, _FED, scope=scope, teacher_scope=other)
 
     for old, new in merged.plan.weights:
-        wanted, found = (
-            np.array(home.find_var(name).get_tensor())
-            for home, name in ((other, old), (scope, new))
-        )
+        wanted, found = (array_in(home, name) for home, name in ((other, old), (scope, new)))
         assert found.tobytes() == wanted.tobytes()
 
 

@@ -28,12 +28,7 @@ from tests.merging.networks import Built, bytes_of, merge_built, run, samples, s
 
 def merged_small(forward: Any = networks.plain, **options: Any) -> tuple[Merged, Built, Built]:
     teacher, student = small(forward, "image"), small(networks.plain)
-    merged = merge_built(
-        teacher,
-        student,
-        **options,
-    )
-    return merged, teacher, student
+    return merge_built(teacher, student, **options), teacher, student
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +122,7 @@ def test_a_loaded_merge_is_known_to_its_program_and_to_the_next_teacher(tmp_path
 def test_two_teachers_come_back_both(tmp_path: Path) -> None:
     merged, _, student = merged_small()
     second = small(networks.plain, "image")
-    merge_built(
-        second,
-        student,
-        name_prefix="other_",
-    )
+    merge_built(second, student, name_prefix="other_")
     save_merged(merged, tmp_path / "out")
 
     loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
@@ -448,22 +439,19 @@ def leads_out(folder: Path, name: str) -> None:
 
 @pytest.mark.pir
 def test_legacy_programs_come_back_as_legacy_programs(tmp_path: Path) -> None:
-    with paddle.pir_utils.OldIrGuard():
-        teacher, student = legacy("image"), legacy("data")
-        merged = merge_built(teacher, student)
-        save_merged(merged, tmp_path / "out")
-        scope = paddle.static.Scope()
+    teacher, student = (
+        small(lambda x: paddle.nn.Linear(6, 5)(paddle.nn.Linear(8, 6)(x)), feed, kind="legacy")
+        for feed in ("image", "data")
+    )
+    merged = merge_built(teacher, student)
+    save_merged(merged, tmp_path / "out")
+    scope = paddle.static.Scope()
 
-        loaded = load_merged(tmp_path / "out", scope=scope)
-        feed = {"data": samples()}
-        name = teacher.output.name
-        wanted = run(merged.program, student.scope, feed, merged.teacher(name))
-        found = run(loaded.program, scope, feed, loaded.teacher(name))
+    loaded = load_merged(tmp_path / "out", scope=scope)
+    feed, name = {"data": samples()}, teacher.output.name
+    wanted = run(merged.program, student.scope, feed, merged.teacher(name))
+    found = run(loaded.program, scope, feed, loaded.teacher(name))
 
-        assert np.array_equal(found[0], wanted[0])
-        frozen = [value for value in loaded.program.all_parameters() if not value.trainable]
-        assert {value.name for value in frozen} == set(dict(loaded.plan.weights).values())
-
-
-def legacy(feed: str) -> Built:
-    return small(lambda x: paddle.nn.Linear(6, 5)(paddle.nn.Linear(8, 6)(x)), feed)
+    assert np.array_equal(found[0], wanted[0])
+    frozen = [value for value in loaded.program.all_parameters() if not value.trainable]
+    assert {value.name for value in frozen} == set(dict(loaded.plan.weights).values())

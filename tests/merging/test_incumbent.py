@@ -10,16 +10,15 @@ import pytest
 from paddle import nn
 
 from graphtool.backend.live import LiveProgram
-from graphtool.diagnostics import MergeError, ReadError, Severity
-from graphtool.merging import Merged, check_merge, merge
-from tests.merging import cases, networks
-from tests.merging.networks import Built, build, run, samples, small
+from graphtool.diagnostics import MergeError, Severity
+from graphtool.merging import Merged, check_merge
+from tests.merging import networks
+from tests.merging.networks import Built, build, merge_built, run, samples, small
 
 
-def _state(built: Built | cases.Built) -> tuple[Any, ...]:
+def _state(built: Built) -> tuple[Any, ...]:
     """Return all that a merge could change: operations, Values, and each tensor of the Scope."""
-    program = built.main if isinstance(built, cases.Built) else built.program
-    live = LiveProgram.of(program)
+    live = LiveProgram.of(built.program)
     # What Paddle's Executor keeps for feeds and fetches is no tensor.
     names = sorted({*built.scope.local_var_names()} - {"feed", "fetch"})
     tensors = [built.scope.find_var(name).get_tensor() for name in names]
@@ -30,16 +29,10 @@ def _state(built: Built | cases.Built) -> tuple[Any, ...]:
 def _refused(teacher: Built, student: Built, feed_map: dict[str, str], **options: Any) -> list[str]:
     """Return the codes of the errors that a merge is refused with; nothing has changed."""
     before = _state(teacher), _state(student)
-    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
     with pytest.raises(MergeError) as caught:
-        merge(teacher.program, student.program, feed_map, **{**scopes, **options})
+        merge_built(teacher, student, feed_map, **options)
     assert (_state(teacher), _state(student)) == before
     return [found.code for found in caught.value.report.errors]
-
-
-def _merged(teacher: Built, student: Built, feed_map: dict[str, str], **options: Any) -> Merged:
-    scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
-    return merge(teacher.program, student.program, feed_map, **{**scopes, **options})
 
 
 def _named(name: str, value: float, wide: int = 5) -> networks.Forward:
@@ -51,39 +44,72 @@ def _named(name: str, value: float, wide: int = 5) -> networks.Forward:
 
 
 _ONES = {"data": np.ones([1, 8], "float32")}
+X = {"x": "data"}
+
+
+def _plain(feed: str = "data", **options: Any) -> Built:
+    return small(networks.plain, feed, **options)
+
+
+def _fc(feed: str, seed: int) -> Built:
+    return small(lambda x: paddle.static.nn.fc(x, 5), feed, kind="legacy", seed=seed)
+
+
+def _twice(*feed: Any) -> Built:
+    return build(lambda x: x * 2.0, ("data", *feed))
 
 
 @pytest.mark.pir
-def test_a_student_parameter_with_a_prefixed_teacher_name_is_refused() -> None:
-    teacher, student = small(_named("w", 2.5), "x"), small(_named("teacher_w", 0.5))
-    assert "GT201" in _refused(teacher, student, {"x": "data"})
-    assert student.run(_ONES, student.output)[0].tolist() == [[4.0] * 5]
+@pytest.mark.parametrize(
+    ("make", "feed_map", "code"),
+    [
+        (lambda: (_plain("x"), _plain()), {"x": "tanh_0"}, "GT210"),
+        (lambda: (_plain("x"), _plain()), {"x": "dta"}, "GT210"),
+        (lambda: (_plain("x"), _plain()), {"y": "data"}, "GT210"),
+        (lambda: (_plain("x"), _plain()), {}, "GT213"),
+        (lambda: (_plain("x"), _twice([-1, 9], "float32")), X, "GT217"),
+        (lambda: (_plain("x"), _twice([-1, 1, 8], "float32")), X, "GT217"),
+        (lambda: (_plain("x"), _twice([-1, 8], "float64")), X, "GT218"),
+        (lambda: (_plain("x", start=False), _plain()), X, "GT235"),
+    ],
+)
+def test_feeds_that_do_not_fit_and_weights_that_are_not_there_are_refused(
+    make: Any, feed_map: dict[str, str], code: str
+) -> None:
+    assert code in _refused(*make(), feed_map)
+
+
+@pytest.mark.pir
+@pytest.mark.parametrize("wide", [5, 3])
+def test_a_student_parameter_with_a_prefixed_teacher_name_is_refused(wide: int) -> None:
+    teacher, student = small(_named("w", 2.5), "x"), small(_named("teacher_w", 0.5, wide))
+    assert "GT201" in _refused(teacher, student, X)
+    assert student.run(_ONES, student.output)[0].tolist() == [[4.0] * wide]
     parameter = LiveProgram.of(student.program).value("teacher_w")
     assert parameter.is_parameter
     assert parameter.trainable
 
 
 @pytest.mark.pir
-def test_a_prefixed_name_of_another_shape_leaves_the_scope_as_it_was() -> None:
-    teacher, student = small(_named("w", 2.5), "x"), small(_named("teacher_w", 0.5, wide=3))
-    assert "GT201" in _refused(teacher, student, {"x": "data"})
-    assert student.run(_ONES, student.output)[0].tolist() == [[4.0] * 3]
-
-
-@pytest.mark.pir
-def test_two_nets_that_own_conv1_weights_in_one_scope_are_refused() -> None:
+def test_equal_names_in_one_scope_are_refused() -> None:
     scope = paddle.static.Scope()
     teacher = small(_named("conv1_weights", 2.5), "x", scope=scope)
     student = small(_named("conv1_weights", 0.5), scope=scope)
-    assert _refused(teacher, student, {"x": "data"}) == ["GT202"]
+    assert _refused(teacher, student, X) == ["GT202"]
+    assert _refused(_fc("x", 1), _fc("data", 2), X, teacher_scope=None) == ["GT202"]
 
 
-def test_two_nets_that_own_conv1_weights_in_two_scopes_keep_them() -> None:
-    teacher, student = small(_named("conv1_weights", 2.5), "x"), small(_named("conv1_weights", 0.5))
-    merged = _merged(teacher, student, {"x": "data"})
-    theirs, ours = student.run(_ONES, merged.teacher(merged_output(merged)), student.output)
-    assert theirs.tolist() == [[20.0] * 5]
-    assert ours.tolist() == [[4.0] * 5]
+@pytest.mark.parametrize(
+    ("teacher", "student"), [("conv1_weights", "conv1_weights"), ("data", "w")]
+)
+def test_equal_names_in_two_scopes_or_of_a_feed_keep_their_weights(
+    teacher: str, student: str
+) -> None:
+    theirs, own = small(_named(teacher, 2.5), "x"), small(_named(student, 0.5))
+    merged = merge_built(theirs, own, X)
+    found = own.run(_ONES, merged.teacher(merged_output(merged)), own.output)
+    assert [array.tolist() for array in found] == [[[20.0] * 5], [[4.0] * 5]]
+    assert merged.names[teacher] == f"teacher_{teacher}"
 
 
 def merged_output(merged: Merged) -> str:
@@ -91,69 +117,34 @@ def merged_output(merged: Merged) -> str:
     return list(merged.source.graph.operators.values())[-1].results[0]
 
 
-def _fc(name: str) -> cases.Network:
-    return lambda: paddle.static.nn.fc(paddle.static.data(name, [-1, 8]), 5)
-
-
 def test_default_names_of_legacy_layers_do_not_clobber_the_teacher() -> None:
-    teacher, student = cases.build(_fc("x"), seed=1), cases.build(_fc("data"), seed=2)
-    assert [var.name for var in student.main.all_parameters()] == ["fc_0.w_0", "fc_0.b_0"]
-    (want,) = teacher.run({"x": samples()}, [teacher.output])
-    merged = merge(
-        teacher.main,
-        student.main,
-        {"x": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    teacher, student = _fc("x", 1), _fc("data", 2)
+    assert [var.name for var in student.program.all_parameters()] == ["fc_0.w_0", "fc_0.b_0"]
+    (want,) = teacher.run({"x": samples()}, teacher.output)
+    merged = merge_built(teacher, student, X)
     fetch = [merged.teacher("fc_0.tmp_1"), student.output]
-    theirs, ours = student.run({"data": samples()}, fetch)
+    theirs, ours = student.run({"data": samples()}, *fetch)
     assert np.array_equal(theirs, want)
     assert np.square(theirs - ours).mean() > 0.01
 
 
 @pytest.mark.pir
-def test_default_names_of_legacy_layers_in_one_scope_are_refused() -> None:
-    teacher, student = cases.build(_fc("x"), seed=1), cases.build(_fc("data"), seed=2)
-    before = _state(student)
-    with pytest.raises(MergeError) as caught:
-        merge(teacher.main, student.main, {"x": "data"}, scope=student.scope)
-    assert [found.code for found in caught.value.report.errors] == ["GT202"]
-    assert _state(student) == before
-
-
-@pytest.mark.pir
 def test_two_teachers_with_the_default_prefix_are_refused() -> None:
-    first, second, student = small(networks.plain, "x"), small(networks.plain, "x"), _student()
-    _merged(first, student, {"x": "data"})
-    assert _refused(second, student, {"x": "data"})[:2] == ["GT201", "GT204"]
-
-
-def _student() -> Built:
-    return small(networks.plain)
-
-
-@pytest.mark.pir
-def test_a_teacher_input_mapped_onto_an_intermediate_of_the_student_is_refused() -> None:
-    teacher, student = small(networks.plain, "x"), _student()
-    assert _refused(teacher, student, {"x": "tanh_0"}) == ["GT210"]
-
-
-def _softmax(x: Any) -> Any:
-    return nn.functional.softmax(networks.plain(x))
+    student = _plain()
+    assert merge_built(_plain("x"), student, X).program is student.program
+    assert _refused(_plain("x"), student, X)[:2] == ["GT201", "GT204"]
 
 
 def test_a_teacher_that_ends_in_softmax_is_reported() -> None:
-    teacher, student = small(_softmax, "x"), _student()
-    merged = _merged(teacher, student, {"x": "data"})
-    assert "GT228" in [found.code for found in merged.report]
+    teacher = small(lambda x: nn.functional.softmax(networks.plain(x)), "x")
+    assert "GT228" in [found.code for found in merge_built(teacher, _plain(), X).report]
 
 
 @pytest.mark.pir
 def test_another_prefix_is_used_throughout() -> None:
-    teacher, student = small(networks.plain, "x"), _student()
+    teacher, student = _plain("x"), _plain()
     (want,) = teacher.run({"x": samples()}, teacher.output)
-    merged = _merged(teacher, student, {"x": "data"}, name_prefix="guide_")
+    merged = merge_built(teacher, student, X, name_prefix="guide_")
     (got,) = student.run({"data": samples()}, merged.teacher(merged_output(merged)))
     assert np.array_equal(got, want)
     assert not any(name.startswith("teacher_") for name in merged.graph.values)
@@ -164,52 +155,20 @@ def test_another_prefix_is_used_throughout() -> None:
 
 
 def test_a_merge_after_minimize_is_reported() -> None:
-    teacher, student = small(networks.plain, "x"), _student()
-    with paddle.static.program_guard(student.program, student.startup):
+    teacher, student = _plain("x"), _plain()
+    with student.guard():
         paddle.optimizer.SGD(0.1).minimize(student.output.mean())
-    report = check_merge(
-        teacher.program, student.program, {"x": "data"}, student.scope, teacher.scope
-    )
+    report = check_merge(teacher.program, student.program, X, student.scope, teacher.scope)
     (found,) = [found for found in report if found.code == "GT231"]
     assert found.severity is not Severity.NOTE
 
 
-@pytest.mark.pir
-@pytest.mark.parametrize(
-    ("feed", "code"),
-    [
-        (("data", [-1, 9], "float32"), "GT217"),
-        (("data", [-1, 1, 8], "float32"), "GT217"),
-        (("data", [-1, 8], "float64"), "GT218"),
-    ],
-)
-def test_a_mapped_feed_of_another_shape_or_dtype_is_refused(feed: networks.Feed, code: str) -> None:
-    teacher = small(networks.plain, "x")
-    student = build(lambda x: x * 2.0, feed)
-    assert _refused(teacher, student, {"x": "data"}) == [code]
-
-
-def _labelled(x: Any, label: Any) -> Any:
-    return nn.functional.cross_entropy(networks.plain(x), label).mean()
-
-
-@pytest.mark.pir
-@pytest.mark.parametrize(
-    ("feed_map", "code"),
-    [
-        ({}, "GT213"),
-        ({"x": "dta"}, "GT210"),
-        ({"y": "data"}, "GT210"),
-    ],
-)
-def test_a_missing_or_misspelt_feed_is_refused(feed_map: dict[str, str], code: str) -> None:
-    teacher, student = small(networks.plain, "x"), _student()
-    assert code in _refused(teacher, student, feed_map)
-
-
 def test_a_label_that_nobody_maps_is_named() -> None:
-    teacher = build(_labelled, ("x", [-1, 8], "float32"), ("label", [-1, 1], "int64"))
-    report = check_merge(teacher.program, _student().program, {"x": "data"})
+    def labelled(x: Any, label: Any) -> Any:
+        return nn.functional.cross_entropy(networks.plain(x), label).mean()
+
+    teacher = build(labelled, ("x", [-1, 8], "float32"), ("label", [-1, 1], "int64"))
+    report = check_merge(teacher.program, _plain().program, X)
     (found,) = [found for found in report if found.code == "GT213"]
     assert "label" in found.message
 
@@ -221,43 +180,13 @@ def test_a_label_that_nobody_maps_is_named() -> None:
         networks.plain,
         pytest.param(networks.branching, marks=pytest.mark.slow),
         networks.looping,
+        networks.cell,
     ],
 )
 def test_control_flow_in_the_teacher_or_in_both_is_bit_equal(
     forward: networks.Forward, other: networks.Forward
 ) -> None:
-    teacher, student = small(forward, "x"), small(other)
-    assert _merged(teacher, student, {"x": "data"}).verify().equal
-
-
-def test_a_teacher_parameter_called_like_a_feed_is_no_feed() -> None:
-    teacher, student = small(_named("data", 2.5), "x"), small(_named("w", 0.5))
-    merged = _merged(teacher, student, {"x": "data"})
-    theirs, ours = student.run(_ONES, merged.teacher(merged_output(merged)), student.output)
-    assert (theirs[0, 0], ours[0, 0]) == (20.0, 4.0)
-    assert merged.names["data"] == "teacher_data"
-
-
-@pytest.mark.pir
-def test_a_teacher_whose_startup_never_ran_is_refused() -> None:
-    teacher, student = small(networks.plain, "x", start=False), _student()
-    assert set(_refused(teacher, student, {"x": "data"})) == {"GT235"}
-
-
-@pytest.mark.pir
-def test_a_wrong_name_gets_the_nearest_ones() -> None:
-    teacher, student = small(networks.plain, "x"), _student()
-    merged = _merged(teacher, student, {"x": "data"})
-    with pytest.raises(ReadError) as caught:
-        merged.teacher("teacher_tahn_0")
-    (found,) = caught.value.report
-    assert found.code == "GT101"
-    assert "`tanh_0`" in found.notes[0]
-
-
-def test_a_merge_gives_the_program_to_go_on_with() -> None:
-    teacher, student = small(networks.plain, "x"), _student()
-    assert _merged(teacher, student, {"x": "data"}).program is student.program
+    assert merge_built(small(forward, "x"), small(other), X).verify().equal
 
 
 def test_two_startup_programs_in_either_order_leave_each_net_its_weights() -> None:
@@ -266,7 +195,7 @@ def test_two_startup_programs_in_either_order_leave_each_net_its_weights() -> No
         teacher = small(_named("t", 2.5), "x", scope=scope, start=first == "teacher")
         student = small(_named("s", 0.5), scope=scope)
         run(teacher.startup, scope, {})
-        merged = _merged(teacher, student, {"x": "data"})
+        merged = merge_built(teacher, student, X)
         run(student.startup, scope, {})
         theirs, ours = student.run(_ONES, merged.teacher(merged_output(merged)), student.output)
         assert (theirs[0, 0], ours[0, 0]) == (20.0, 4.0)

@@ -16,7 +16,7 @@ from graphtool.merging import Merged, check_merge, merge
 from graphtool.sources.layers import Network, from_layer
 from graphtool.training import load_parameters
 from tests.merging.cases import legacy
-from tests.merging.networks import run, samples
+from tests.merging.networks import array_in, hold, run, samples
 
 _INPUT = [("data", (8,))]
 
@@ -42,8 +42,7 @@ def merged_into(scope: Any, teacher: Network, student: Network) -> Merged:
 
 def in_scope(scope: Any, student: Network) -> dict[str, bytes]:
     return {
-        name: np.array(scope.find_var(variable).get_tensor()).tobytes()
-        for name, variable in student.parameters.items()
+        name: array_in(scope, variable).tobytes() for name, variable in student.parameters.items()
     }
 
 
@@ -131,7 +130,7 @@ def test_what_was_loaded_over_a_teacher_is_what_teaches(tmp_path: Path) -> None:
     merged = merge(teacher, student, {"data": "data"}, scope=scope, teacher_scope=theirs)
 
     held = {
-        key: np.array(scope.find_var(merged.names[name]).get_tensor()).tobytes()
+        key: array_in(scope, merged.names[name]).tobytes()
         for key, name in teacher.parameters.items()
     }
     assert held == wanted
@@ -141,7 +140,7 @@ def test_what_was_loaded_over_a_teacher_is_what_teaches(tmp_path: Path) -> None:
 def test_a_scope_that_holds_a_part_of_a_teacher_is_passed_over_aloud() -> None:
     (teacher, student, _), theirs = networks(), paddle.static.Scope()
     name = teacher.parameters["0.weight"]
-    theirs.var(name).get_tensor().set(np.full((8, 6), 3, "float32"), paddle.CPUPlace())
+    hold(theirs, name, np.full((8, 6), 3, "float32"))
 
     scope = paddle.static.Scope()
     with pytest.warns(UserWarning, match="GT241"):
@@ -184,7 +183,7 @@ def test_the_layer_may_train_on() -> None:
 def test_other_weights_in_the_scope_are_an_error_with_nothing_changed(shape: Any) -> None:
     (teacher, student, layer), scope = networks(), paddle.static.Scope()
     name = student.parameters["0.weight"]
-    scope.var(name).get_tensor().set(np.full(shape, 3, "float32"), paddle.CPUPlace())
+    hold(scope, name, np.full(shape, 3, "float32"))
     checked = check_merge(teacher, student, {"data": "data"}, scope)
     with pytest.raises(MergeError) as raised:
         merged_into(scope, teacher, student)
@@ -198,15 +197,15 @@ def test_other_weights_in_the_scope_are_an_error_with_nothing_changed(shape: Any
 
     with paddle.static.scope_guard(paddle.static.Scope()):
         merged = merge(teacher, student, {"data": "data"})
-    assert in_scope(merged.scopes.student, student) == in_layer(layer)
+    assert in_scope(merged.scope, student) == in_layer(layer)
 
 
 def test_the_scope_s_weights_are_used_where_no_layer_is_handed_over() -> None:
     (teacher, student, _), scope = networks(), paddle.static.Scope()
     name = student.parameters["0.weight"]
-    scope.var(name).get_tensor().set(np.full((8, 6), 3, "float32"), paddle.CPUPlace())
+    hold(scope, name, np.full((8, 6), 3, "float32"))
     merge(teacher, student.live, {"data": "data"}, scope=scope)
-    assert set(np.array(scope.find_var(name).get_tensor()).flat) == {3}
+    assert set(array_in(scope, name).flat) == {3}
 
 
 @pytest.mark.parametrize("late", ["teacher", "student"])
@@ -247,10 +246,10 @@ def test_a_second_teacher_is_merged_into_what_has_learnt_since() -> None:
     (teacher, student, layer), scope = networks(), paddle.static.Scope()
     merged_into(scope, teacher, student)
     name = student.parameters["0.weight"]
-    scope.find_var(name).get_tensor().set(np.full((8, 6), 3, "float32"), paddle.CPUPlace())
+    hold(scope, name, np.full((8, 6), 3, "float32"))
     second = merge(teacher, student, {"data": "data"}, scope=scope, name_prefix="second_")
     assert len(second.report) == 0
-    assert set(np.array(scope.find_var(name).get_tensor()).flat) == {3}
+    assert set(array_in(scope, name).flat) == {3}
     assert in_scope(scope, student) != in_layer(layer)
 
 

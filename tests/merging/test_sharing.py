@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from paddle import nn
 from graphtool.diagnostics import MergeError, Severity, UsageError
 from graphtool.merging import Merged, check_merge, merge
 from graphtool.merging.folder import load_merged, save_merged
-from tests.merging import cases
-from tests.merging.networks import merge_built, run, samples, small
+from tests.merging.networks import KINDS, Built, merge_built, samples, small
 
-_KINDS = pytest.mark.parametrize("kind", ["pir", "legacy"])
+_KINDS = pytest.mark.parametrize("kind", KINDS)
 
 
 def _layer(name: str, width: int = 6, *, trainable: bool = True) -> nn.Linear:
@@ -35,66 +33,24 @@ def student(x: Any) -> Any:
     return nn.Linear(6, 5, weight_attr=paddle.ParamAttr(name="own"))(_layer("table")(x))
 
 
-class Pair:
-    """Both networks in one Scope, or in one each, and what runs them."""
-
-    def __init__(self, kind: str, *, apart: bool = False) -> None:
-        self.legacy = kind == "legacy"
-        if self.legacy:
-            built = [
-                cases.build(lambda f=f, name=name: f(paddle.static.data(name, [-1, 8])), seed=seed)
-                for f, name, seed in ((teacher, "image", 3), (student, "data", 4))
-            ]
-            self.programs = [one.main for one in built]
-            self.startups = [one.startup for one in built]
-            self.scopes = [one.scope for one in built]
-            self.outputs = [one.output for one in built]
-        else:
-            built = [small(teacher, "image"), small(student)]
-            self.programs = [one.program for one in built]
-            self.startups = [one.startup for one in built]
-            self.scopes = [one.scope for one in built]
-            self.outputs = [one.output for one in built]
-        if not apart:
-            self.scopes[0] = self.scopes[1]
-            with self.mode():
-                run(self.startups[0], self.scopes[0], {})
-
-    def mode(self) -> Any:
-        return cases.legacy() if self.legacy else nullcontext()
-
-    def merge(self, **options: Any) -> Merged:
-        return merge(
-            *self.programs,
-            {"image": "data"},
-            scope=self.scopes[1],
-            teacher_scope=self.scopes[0],
-            **options,
-        )
-
-    def answer(self, value: Any, program: Any = None) -> Any:
-        feed = {"data": samples()}
-        with self.mode():
-            return run(program or self.programs[1], self.scopes[1], feed, value)[0]
-
-
-def _held(scope: Any, name: str) -> Any:
-    return np.array(scope.find_var(name).get_tensor())
+def built(kind: str, *, apart: bool = False) -> tuple[Built, Built]:
+    """Build both networks in one Scope, or in one each."""
+    own = small(student, kind=kind)
+    return small(teacher, "image", kind=kind, scope=None if apart else own.scope), own
 
 
 @_KINDS
 def test_a_shared_parameter_is_the_students_and_both_read_it(kind: str) -> None:
-    pair = Pair(kind)
-    merged = pair.merge(shared=["table"])
+    theirs, own = built(kind)
+    merged = merge_built(theirs, own, shared=["table"])
 
     assert merged.names["table"] == "table"
     assert merged.names["linear_1.w_0"] == "teacher_linear_1.w_0"
-    assert pair.scopes[1].find_var("teacher_table") is None
+    assert own.scope.find_var("teacher_table") is None
     assert dict(merged.plan.weights).keys() == {"linear_1.w_0", "linear_1.b_0"}
     assert merged.verify().equal
-    assert {found.code for found in merged.report if found.severity is Severity.WARNING} == {
-        "GT209"
-    }
+    warned = {found.code for found in merged.report if found.severity is Severity.WARNING}
+    assert warned == {"GT209"}
 
 
 @_KINDS
@@ -102,27 +58,27 @@ def test_a_shared_parameter_is_the_students_and_both_read_it(kind: str) -> None:
 def test_it_is_trained_by_the_students_use_of_it_alone(kind: str) -> None:
     trained: list[Any] = []
     for both in (False, True):
-        pair = Pair(kind)
+        theirs, own = built(kind)
         for name, value in (("table", 0.5), ("own", 0.25)):
-            tensor = pair.scopes[1].find_var(name).get_tensor()
-            tensor.set(np.full(tensor.shape(), value, "float32"), paddle.CPUPlace())
-        merged = pair.merge(shared=("table",))
-        startup = paddle.static.Program() if not pair.legacy else pair.startups[1]
-        theirs = merged.teacher(_output(merged))
-        before = pair.answer(theirs)
-        with pair.mode(), paddle.static.program_guard(pair.programs[1], startup):
-            loss = (pair.outputs[1] * pair.outputs[1]).mean()
-            loss = loss + (theirs * theirs).mean() if both else loss
+            own.hold(name, np.full_like(own.held(name), value))
+        merged = merge_built(theirs, own, shared=("table",))
+        taught, feed = merged.teacher(_output(merged)), {"data": samples()}
+        (before,) = own.run(feed, taught)
+        if kind == "pir":
+            own.startup = paddle.static.Program()
+        with own.guard():
+            loss = (own.output * own.output).mean()
+            loss = loss + (taught * taught).mean() if both else loss
             paddle.optimizer.SGD(0.1).minimize(loss)
-        with pair.mode():
-            if not pair.legacy:
-                run(startup, pair.scopes[1], {})
-            else:
-                _learning_rate(pair)
-        pair.answer(loss)
-        trained.append(_held(pair.scopes[1], "table"))
+        if kind == "pir":
+            own.initialise()
+        else:
+            rates = [var.name for var in own.program.list_vars() if "learning_rate" in var.name]
+            own.hold(rates[0], np.full([1], 0.1, "float32"))
+        own.run(feed, loss)
+        trained.append(own.held("table"))
         assert (trained[-1] != 0.5).any()
-        assert (pair.answer(theirs) != before).any()
+        assert (own.run(feed, taught)[0] != before).any()
     assert trained[0].tobytes() == trained[1].tobytes()
 
 
@@ -133,19 +89,12 @@ def _output(merged: Merged) -> str:
     ][-1]
 
 
-def _learning_rate(pair: Pair) -> None:
-    for var in pair.programs[1].list_vars():
-        if var.name.startswith("learning_rate"):
-            tensor = pair.scopes[1].var(var.name).get_tensor()
-            tensor.set(np.full([1], 0.1, "float32"), paddle.CPUPlace())
-
-
 @_KINDS
 def test_the_teachers_own_numbers_are_not_used_and_that_is_said(kind: str) -> None:
-    pair = Pair(kind, apart=True)
-    table = _held(pair.scopes[1], "table")
-    merged = pair.merge(shared=("table",))
-    assert _held(pair.scopes[1], "table").tobytes() == table.tobytes()
+    theirs, own = built(kind, apart=True)
+    table = own.held("table")
+    merged = merge_built(theirs, own, shared=("table",))
+    assert own.held("table").tobytes() == table.tobytes()
     said = [found.message for found in merged.report if found.code == "GT209"]
     assert len(said) == 2
     assert "will not be used" in said[1]
@@ -155,9 +104,8 @@ def test_the_teachers_own_numbers_are_not_used_and_that_is_said(kind: str) -> No
 
 @_KINDS
 def test_without_a_word_a_shared_scope_is_refused(kind: str) -> None:
-    pair = Pair(kind)
     with pytest.raises(MergeError) as caught:
-        pair.merge()
+        merge_built(*built(kind))
     assert [found.code for found in caught.value.report.errors] == ["GT202"]
 
 
@@ -197,11 +145,7 @@ def test_what_cannot_be_shared_is_refused(name: str, reason: str) -> None:
     theirs, ours = small(both[0], "image"), small(both[1])
     before = str(ours.program)
     with pytest.raises(MergeError) as caught:
-        merge_built(
-            theirs,
-            ours,
-            shared=[name],
-        )
+        merge_built(theirs, ours, shared=[name])
     found = next(found for found in caught.value.report.errors if found.code == "GT208")
     assert found.message == f"`{name}` cannot be shared: {reason}"
     assert str(ours.program) == before
@@ -215,22 +159,19 @@ def test_a_name_alone_is_no_list_of_names() -> None:
 
 @_KINDS
 def test_it_stays_shared_in_a_folder(kind: str, tmp_path: Path) -> None:
-    pair = Pair(kind)
-    save_merged(pair.merge(shared=["table"]), tmp_path / "out")
+    theirs, own = built(kind)
+    save_merged(merge_built(theirs, own, shared=["table"]), tmp_path / "out")
     scope = paddle.static.Scope()
     loaded = load_merged(tmp_path / "out", scope=scope)
     assert loaded.plan.shared == ("table",)
     assert loaded.verify().equal
-    assert _held(scope, "table").tobytes() == _held(pair.scopes[1], "table").tobytes()
+    assert np.array_equal(scope.find_var("table").get_tensor(), own.held("table"))
 
 
 def test_weights_that_come_later_leave_what_is_shared_alone() -> None:
-    pair = Pair("pir", apart=True)
-    merged = pair.merge(shared=["table"], parameters="later")
-    table = _held(pair.scopes[1], "table")
-    merged.load_teacher(pair.scopes[0])
-    assert _held(pair.scopes[1], "table").tobytes() == table.tobytes()
-    assert (
-        _held(pair.scopes[1], "teacher_linear_1.w_0").tobytes()
-        == _held(pair.scopes[0], "linear_1.w_0").tobytes()
-    )
+    theirs, own = built("pir", apart=True)
+    merged = merge_built(theirs, own, shared=["table"], parameters="later")
+    table = own.held("table")
+    merged.load_teacher(theirs.scope)
+    assert own.held("table").tobytes() == table.tobytes()
+    assert own.held("teacher_linear_1.w_0").tobytes() == theirs.held("linear_1.w_0").tobytes()

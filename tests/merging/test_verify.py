@@ -19,8 +19,8 @@ import graphtool as gt
 from graphtool.diagnostics import Diagnostic, MergeError, Report, Severity, UsageError
 from graphtool.merging import Merged, _partitioned_run, merge
 from graphtool.merging.folder import load_merged, save_merged
-from tests.merging import cases, networks
-from tests.merging.networks import Built, bytes_of, merge_built, samples, small
+from tests.merging import networks
+from tests.merging.networks import Built, build, bytes_of, hold, merge_built, samples, small
 
 _RATES = pytest.mark.parametrize(
     "rate", [lambda: 0.1, lambda: paddle.optimizer.lr.StepDecay(0.1, 2)], ids=["number", "schedule"]
@@ -155,12 +155,8 @@ def test_it_works_after_minimize_without_the_optimizers_feeds(rate: Callable[[],
 
 @_RATES
 def test_a_legacy_merge_is_verified_without_what_was_added_since(rate: Callable[[], Any]) -> None:
-    def network(feed: str) -> Any:
-        return paddle.nn.Linear(8, 5)(paddle.static.data(feed, [-1, 8]))
-
-    teacher, student = cases.build(lambda: network("image")), cases.build(lambda: network("data"))
-    merged = _merge_legacy(teacher, student)
-    with cases.legacy(), paddle.static.program_guard(student.main, student.startup):
+    merged, student = _merged_legacy()
+    with student.guard():
         label = paddle.static.data("label", [-1, 5])
         loss = paddle.nn.functional.mse_loss(student.output, label)
         paddle.optimizer.Adam(rate()).minimize(loss)
@@ -168,16 +164,6 @@ def test_a_legacy_merge_is_verified_without_what_was_added_since(rate: Callable[
     assert found.equal
     assert found.generated == ("data",)
     assert {row.role for row in found.comparisons} == {"teacher", "student"}
-
-
-def _merge_legacy(teacher: cases.Built, student: cases.Built) -> Merged:
-    return merge(
-        teacher.main,
-        student.main,
-        {"image": "data"},
-        scope=student.scope,
-        teacher_scope=teacher.scope,
-    )
 
 
 def test_the_rich_form_is_a_table_of_all_values() -> None:
@@ -213,18 +199,14 @@ def _dropout_of(student: Built) -> Any:
     scope = paddle.static.Scope()
     for name in student.scope.local_var_names():
         held = student.scope.find_var(name).get_tensor()
-        scope.var(name).get_tensor().set(np.array(held), paddle.CPUPlace())
+        hold(scope, name, np.array(held))
     return networks.run(output, scope, {"data": samples()}, names[0].result(0))[0]
 
 
 @pytest.mark.pir
 def test_a_name_that_the_student_has_is_the_students_though_the_prefix_is_in_it() -> None:
     teacher, student = small(networks.plain, "image"), small(networks.plain)
-    merged = merge_built(
-        teacher,
-        student,
-        name_prefix="t",
-    )
+    merged = merge_built(teacher, student, name_prefix="t")
     rows = merged.verify(fetch=("tanh_0", "ttanh_0")).comparisons
     assert [(row.role, row.name, row.merged) for row in rows] == [
         ("teacher", "tanh_0", "tanh_1"),
@@ -250,11 +232,11 @@ def test_a_weight_that_is_not_the_teachers_any_more_is_found() -> None:
 def test_weights_that_came_later_are_compared_with_what_they_came_from() -> None:
     teacher, student = small(networks.looping, "image"), small(networks.perceptron)
     merged = merge_built(teacher, student)
-    arrays = {old: np.ones_like(_held(teacher, old)) for old, _ in merged.plan.weights}
+    arrays = {old: np.ones_like(teacher.held(old)) for old, _ in merged.plan.weights}
     merged.load_teacher(arrays)
     found = merged.verify()
     assert found.weights == ()
-    assert [row.name for row in found.unchecked] == list(arrays)
+    assert list(found.unchecked) == list(arrays)
     assert "not checked: 2 weights (the mapping that they came from is not kept)" in str(found)
     merged.load_teacher(teacher.scope)
     assert len(merged.verify().weights) == 2
@@ -263,11 +245,12 @@ def test_weights_that_came_later_are_compared_with_what_they_came_from() -> None
 
 @pytest.mark.pir
 def test_weights_of_a_teacher_given_as_a_path_are_compared_with_its_file(tmp_path: Path) -> None:
-    path, student = _saved(tmp_path), small(networks.plain)
+    path = small(networks.plain, "image").save(tmp_path / "teacher")
+    student = small(networks.plain)
     merged = merge(path, student.program, {"image": "data"}, scope=student.scope)
     found = merged.verify()
     assert str(found).endswith("and 4 of 4 weights are bit-equal; generated: data")
-    assert (len(found.weights), found.unchecked, bool(found)) == (4, (), True)
+    assert (len(found.weights), found.unchecked, bool(found)) == (4, {}, True)
     _spoil(student.scope, "teacher_linear_0.b_0")
     assert [row.name for row in merged.verify().different] == ["linear_0.b_0"]
     merged.load_teacher(path.with_suffix(".pdiparams"))
@@ -335,8 +318,8 @@ def test_the_state_of_a_dropout_is_no_weight_before_and_after_a_run() -> None:
     output = merged.teacher(teacher.fetches[0])
     networks.run(merged.program, scope, {"data": np.zeros((2, 4, 8), "float32")}, output)
     after = merged.verify()
-    assert (len(before.weights), before.unchecked, bool(before)) == (4, (), True)
-    assert (len(after.weights), after.unchecked, bool(after)) == (4, (), True)
+    assert (len(before.weights), before.unchecked, bool(before)) == (4, {}, True)
+    assert (len(after.weights), after.unchecked, bool(after)) == (4, {}, True)
 
 
 @pytest.mark.pir
@@ -367,15 +350,15 @@ def test_a_student_that_is_its_own_teacher_may_be_trained() -> None:
     student = small(networks.plain, "image")
     merged = merge(student.program, student.program, {"image": "image"}, scope=student.scope)
     for old, _ in merged.plan.weights:
-        student.scope.find_var(old).get_tensor().set(_held(student, old) * 2, paddle.CPUPlace())
+        student.hold(old, student.held(old) * 2)
     assert merged.verify().equal
 
 
 def test_an_operator_that_was_put_before_all_others_is_none_of_the_merge() -> None:
     """As a moving average and some schedules of legacy programs do."""
-    with cases.legacy():
-        merged, student = _merged_legacy()
-        block = student.main.global_block()
+    merged, student = _merged_legacy()
+    with student.guard():
+        block = student.program.global_block()
         step = block.create_var(name="step", shape=[1], dtype="float32", persistable=True)
         block._prepend_op(
             type="increment", inputs={"X": [step]}, outputs={"Out": [step]}, attrs={"step": 1.0}
@@ -387,14 +370,15 @@ def test_an_operator_that_was_put_before_all_others_is_none_of_the_merge() -> No
 
 @pytest.mark.pir
 def test_sequences_have_to_be_given() -> None:
-    def pooled(feed: str) -> Any:
-        x = paddle.static.data(feed, [-1, 8], "float32", lod_level=1)
-        pool = paddle.static.nn.sequence_lod.sequence_pool
-        return pool(paddle.nn.Linear(8, 5)(x), "max")
+    def pooled(feed: str) -> Built:
+        def network() -> Any:
+            x = paddle.static.data(feed, [-1, 8], "float32", lod_level=1)
+            pool = paddle.static.nn.sequence_lod.sequence_pool
+            return pool(paddle.nn.Linear(8, 5)(x), "max")
 
-    with cases.legacy():
-        teacher, student = cases.build(lambda: pooled("image")), cases.build(lambda: pooled("data"))
-        merged = _merge_legacy(teacher, student)
+        return build(network, kind="legacy")
+
+    merged = merge_built(pooled("image"), pooled("data"))
     with pytest.raises(MergeError, match=r"GT256.*`data` takes sequences"):
         merged.verify()
     given = paddle.base.create_lod_tensor(samples(5), [[2, 3]], paddle.CPUPlace())
@@ -451,36 +435,17 @@ print(gt.merge(teacher, student, {"data": "data"}).verify())
 """
 
 
-def _saved(folder: Path) -> Path:
-    """Save a network with its weights, and return the file of its program."""
-    built = small(networks.plain, "image")
-    feed = next(op for op in built.program.global_block().ops if op.name() == "pd_op.data")
-    with paddle.static.scope_guard(built.scope):
-        paddle.static.save_inference_model(
-            str(folder / "teacher"),
-            [feed.result(0)],
-            [built.output],
-            paddle.static.Executor(),
-            program=built.program,
-        )
-    return folder / "teacher.json"
-
-
 def _spoil(scope: Any, name: str) -> None:
     held = scope.find_var(name).get_tensor()
     held.set(np.array(held) + np.float32(0.5), paddle.CPUPlace())
 
 
-def _held(built: Built, name: str) -> Any:
-    return np.array(built.scope.find_var(name).get_tensor())
-
-
-def _merged_legacy() -> tuple[Merged, cases.Built]:
-    def network(feed: str) -> Any:
-        return paddle.nn.Linear(8, 5)(paddle.static.data(feed, [-1, 8]))
-
-    teacher, student = cases.build(lambda: network("image")), cases.build(lambda: network("data"))
-    return _merge_legacy(teacher, student), student
+def _merged_legacy() -> tuple[Merged, Built]:
+    teacher, student = (
+        small(lambda x: paddle.nn.Linear(8, 5)(x), feed, kind="legacy")
+        for feed in ("image", "data")
+    )
+    return merge_built(teacher, student), student
 
 
 class _Fetched:

@@ -60,7 +60,7 @@ def test_a_checkpoint_of_such_a_step_is_refused(
     tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     checkpoint(tmp_path / "honest")
-    assert files.read_checkpoint(tmp_path / "honest").manifest.step == 3
+    assert files.read_checkpoint(tmp_path / "honest")[0].step == 3
     checkpoint(tmp_path / "spoilt", **change)
 
     found = refused(ReadError, files.read_checkpoint, tmp_path / "spoilt")

@@ -119,7 +119,7 @@ def test_calls_that_use_programs_or_scopes_wait_for_one_another(tmp_path: Path) 
     with paddle.static.program_guard(trained.program, startup):
         pairs = gt.suggest_pairs(trained.plan.teacher, trained.plan.student)
         gt.minimize(adam, gt.distill_loss(trained, pairs).total)
-    held = {"scope": trained.scopes.student}
+    held = {"scope": trained.scope}
     paddle.static.Executor().run(startup, **held)
     gt.save_merged(kept, tmp_path / "merged")
     gt.export_student(kept, tmp_path / "student")
@@ -128,7 +128,7 @@ def test_calls_that_use_programs_or_scopes_wait_for_one_another(tmp_path: Path) 
         lambda: gt.save_merged(kept, tmp_path / "merged", force=True),
         lambda: gt.load_merged(tmp_path / "merged", scope=paddle.static.Scope()),
         lambda: gt.export_student(kept, tmp_path / "student", force=True),
-        lambda: gt.load_parameters(kept, tmp_path / "student.pdparams", scope=kept.scopes.student),
+        lambda: gt.load_parameters(kept, tmp_path / "student.pdparams", scope=kept.scope),
         lambda: gt.save_checkpoint(tmp_path / "step", trained, adam, step=1, **held),
         lambda: gt.load_checkpoint(tmp_path / "step", trained, adam, **held),
         lambda: kept.verify({"image": IMAGE}).equal,

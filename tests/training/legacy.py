@@ -22,6 +22,7 @@ from graphtool.merging import merge
 from graphtool.sources import read
 from graphtool.sources.layers import from_layer
 from graphtool.training import export_student, for_test, for_training, load_parameters
+from tests.merging.networks import Built, array_in, build, bytes_of, run, steps
 
 guard = getattr(paddle.pir_utils, "OldIrGuard", nullcontext)
 HAS_BRANCHES = guard is nullcontext
@@ -97,48 +98,41 @@ def _forward(x: Any, *, train: bool) -> Any:
     return nn.Linear(6, 5)(x)
 
 
-def _built(*, train: bool) -> dict[str, Any]:
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
-        x = paddle.static.data("x", [-1, *SHAPE])
-        label = paddle.static.data("label", [-1, 1], "int64")
+def _built(*, train: bool) -> Built:
+    """Build a network that trains, or one for evaluation; its outputs are logits, loss, share."""
+
+    def network(x: Any, label: Any) -> tuple[Any, ...]:
         logits = _forward(x, train=train)
         loss = F.cross_entropy(logits, label).mean()
         if train:
             rate = paddle.optimizer.lr.StepDecay(0.1, 1)
             paddle.optimizer.Adam(rate).minimize(loss)
-        accuracy = paddle.static.accuracy(F.softmax(logits), label)
-    return {"main": main, "startup": startup, "logits": logits, "loss": loss, "right": accuracy}
+        return logits, loss, paddle.static.accuracy(F.softmax(logits), label)
+
+    feeds = ("x", [-1, *SHAPE], "float32"), ("label", [-1, 1], "int64")
+    return build(network, *feeds, kind="legacy", seed=0, start=train)
 
 
 def evaluated() -> dict[str, Any]:
     """Evaluate a Program that trains: what `EVALUATED` has, as it was found."""
-    paddle.enable_static()
-    feed = {"x": X, "label": LABEL}
-    with guard():
-        trained, alone = _built(train=True), _built(train=False)
-        scope, executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
-
-        def run(program: Any, feed: Any, *fetch: Any) -> Any:
-            return executor.run(program, feed=feed, fetch_list=list(fetch), scope=scope)
-
-        executor.run(trained["startup"], scope=scope)
-        run(trained["main"], feed, trained["loss"])
-    logits, right = trained["logits"], trained["right"]
-    whole = for_test(trained["main"], fetch=[logits, right.name, trained["loss"]])
-    only = for_test(trained["main"], fetch=[logits.name])
-    with guard():
-        (want,) = run(alone["main"], feed, alone["logits"])
-        before = _state(trained["main"], scope)
-        got, share, _ = run(whole.program, feed, *whole.fetches)
-        run(only.program, {"x": X}, *only.fetches)
-        after = _state(trained["main"], scope)
+    feed, trained, alone = {"x": X, "label": LABEL}, _built(train=True), _built(train=False)
+    logits, loss, right = trained.output
+    trained.run(feed, loss)
+    whole = for_test(trained.program, fetch=[logits, right.name, loss])
+    only = for_test(trained.program, fetch=[logits.name])
+    (want,) = trained.run(feed, alone.output[0], program=alone.program)
+    held = [var.name for var in trained.program.list_vars() if var.persistable]
+    names = [name for name in held if name not in ("feed", "fetch")]
+    before = bytes_of(trained.scope, names)
+    got, share, _ = trained.run(feed, *whole.fetches, program=whole.program)
+    trained.run({"x": X}, *only.fetches, program=only.program)
+    after = bytes_of(trained.scope, names)
     operators = LiveProgram.of(whole.program).graph.operators.values()
     right_share = float(np.mean(want.argmax(1) == LABEL.ravel()))
     return {
         "as built for evaluation": want.tobytes() == got.tobytes() and bool(want.std() > 0),
         "share of what is right": float(np.ravel(share)[0]) == right_share,
-        "Variables changed": [name for name, held in before.items() if after[name] != held],
+        "Variables changed": [name for name in names if after[name] != before[name]],
         "feeds": list(whole.feeds),
         "feeds of the logits": list(only.feeds),
         "trains": [
@@ -150,43 +144,36 @@ def evaluated() -> dict[str, Any]:
     }
 
 
-def _state(program: Any, scope: Any) -> dict[str, bytes]:
-    held = [name for name, var in program.global_block().vars.items() if var.persistable]
-    return {name: np.array(scope.find_var(name).get_tensor()).tobytes() for name in held}
-
-
 def exported(path: str) -> dict[str, Any]:
     """Export a merged student into a folder: what `EXPORTED` has, as it was found."""
     paddle.enable_static()
-    folder, executor = Path(path), paddle.static.Executor()
+    folder, feed = Path(path), {"image": X}
     scope, theirs, others = (paddle.static.Scope() for _ in range(3))
     spec = [("image", SHAPE, "float32")]
     with guard():
         teacher = from_layer(Teacher, spec, train=False)
-        student = from_layer(Student, spec, train=True)
-        executor.run(teacher.startup, scope=theirs)
-        executor.run(student.startup, scope=scope)
+        student, alone = (from_layer(Student, spec, train=True) for _ in range(2))
+        for net, own in ((teacher, theirs), (student, scope), (alone, others)):
+            run(net.startup, own, {})
         merged = merge(teacher, student, {"image": "image"}, scope=scope, teacher_scope=theirs)
         own_names = paddle.utils.unique_name.guard("loss_")
         with paddle.static.program_guard(merged.program, student.startup), own_names:
             answer = merged.student(student.fetches[0])
             loss = F.mse_loss(answer, merged.teacher(teacher.fetches[0]))
             paddle.optimizer.Momentum(0.1).minimize(loss)
-        executor.run(student.startup, scope=scope)
-        executor.run(merged.program, feed={"image": X}, fetch_list=[loss], scope=scope)
-        alone = from_layer(Student, spec, train=True)
-        executor.run(alone.startup, scope=others)
+        run(student.startup, scope, {})
+        run(merged.program, scope, feed, loss)
     # From one line, for a legacy file keeps the stack of calls that wrote it.
     for one, name, held in ((merged, "student", scope), (alone, "alone", others)):
         export_student(one, folder / name, scope=held)
     test, fetches = for_test(merged)
-    with guard():
-        (want,) = executor.run(test, feed={"image": X}, fetch_list=list(fetches), scope=scope)
-        with paddle.static.scope_guard(paddle.static.Scope()):
-            program, feeds, found = paddle.static.load_inference_model(
-                str(folder / "student"), executor
-            )
-            (got,) = executor.run(program, feed={feeds[0]: X}, fetch_list=found)
+    (want,) = run(test, scope, feed, *fetches)
+    loaded = paddle.static.Scope()
+    with guard(), paddle.static.scope_guard(loaded):
+        program, feeds, found = paddle.static.load_inference_model(
+            str(folder / "student"), paddle.static.Executor()
+        )
+    (got,) = run(program, loaded, {feeds[0]: X}, *found)
     graph = read(folder / "student.pdmodel")
     paddle.disable_static()
     layer = Student()
@@ -210,9 +197,7 @@ def sums(file: str) -> list[float]:
     """Load a state dict into a network, and return the sum of each tensor."""
     net, scope = from_layer(Student, [SHAPE]), paddle.base.core.Scope()
     load_parameters(net, file, scope=scope)
-    arrays = (
-        np.array(scope.find_var(one).get_tensor()) for _, one in sorted(net.parameters.items())
-    )
+    arrays = (array_in(scope, one) for _, one in sorted(net.parameters.items()))
     return [float(array.astype("float64").sum()) for array in arrays]
 
 
@@ -236,14 +221,10 @@ def losses(path: str) -> list[list[str]]:
     with paddle.static.program_guard(trainable.program, startup), names:
         loss = (trainable.value(trainable.fetches[0]) ** 2).mean()
         paddle.optimizer.SGD(0.1).minimize(loss)
-    executor = paddle.static.Executor()
-    executor.run(startup, scope=scope)
+    run(startup, scope, {})
     load_parameters(trainable.program, path, scope=scope)
-    static = [
-        executor.run(trainable.program, feed={"x": X}, fetch_list=[loss], scope=scope)[0]
-        for _ in range(4)
-    ]
-    return [dynamic, [value.tobytes().hex() for value in static]]
+    static = steps(4, trainable.program, scope, {"x": X}, loss)
+    return [dynamic, [value.tobytes().hex() for (value,) in static]]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from paddle import nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
+from tests.merging.networks import Built, build, run, steps
 
 IMAGE = ("image", (3, 8, 8), "float32")
 FEED = {"image": np.random.RandomState(0).rand(4, 3, 8, 8).astype("float32")}
@@ -53,93 +54,100 @@ class Teacher(nn.Layer):
         return self.head(self.body(x).mean([2, 3]))
 
 
+class Half(nn.Layer):
+    """Multiplies by a bfloat16 weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = self.create_parameter([4, 3], dtype="bfloat16")
+
+    def forward(self, x: Any) -> Any:
+        return paddle.matmul(x.cast("bfloat16"), self.weight).cast("float32")
+
+
+class Recurrent(nn.Layer):
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, width), nn.Linear(width, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.lstm(x)[0])
+
+
 class Distilled:
     """A student that was taught by a teacher for two steps, an adapter between them."""
 
-    def __init__(self, student: Any, *, scope: Any = None) -> None:
+    def __init__(self, student: Any, *, train: bool = True) -> None:
         teacher = gt.from_layer(Teacher, [IMAGE], train=False)
         self.student = student
         paddle.enable_static()
-        self.executor = paddle.static.Executor(paddle.CPUPlace())
-        self.scope, theirs = scope or paddle.static.Scope(), paddle.static.Scope()
-        self.executor.run(teacher.startup, scope=theirs)
-        self.merged = gt.merge(
-            teacher,
-            student,
-            {"image": "image"},
-            scope=self.scope,
-            teacher_scope=theirs,
-            parameters="now",
-        )
-        ours = self.merged.student(self.merged.before.graph.fetches[0])
-        main, startup = self.merged.program, student.startup
+        self.scope, scope = paddle.static.Scope(), paddle.static.Scope()
+        run(teacher.startup, scope, {})
+        run(student.startup, self.scope, {})
+        scopes = {"scope": self.scope, "teacher_scope": scope}
+        self.merged = gt.merge(teacher, student, {"image": "image"}, **scopes)
+        if train:
+            self.train()
+
+    def train(self) -> None:
+        answer = self.merged.student(self.merged.before.graph.fetches[0])
+        main, startup = self.merged.program, self.student.startup
         with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard("new_"):
-            self.adapted = nn.Linear(5, 16)(ours)
+            self.adapted = nn.Linear(5, 16)(answer)
             self.loss = F.mse_loss(self.adapted, self.merged.teacher("mean_0"))
             paddle.optimizer.Adam(0.01).minimize(self.loss)
-        with paddle.static.scope_guard(self.scope):
-            self.executor.run(student.startup)
-            for _ in range(2):
-                self.executor.run(self.merged.program, feed=FEED, fetch_list=[self.loss])
+        run(startup, self.scope, {})
+        steps(2, main, self.scope, FEED, self.loss)
 
     def outputs(self) -> Any:
         """Return what the student answers in test mode, before it was saved."""
         test, fetches = gt.for_test(self.merged)
-        return self.executor.run(test, feed=FEED, fetch_list=list(fetches), scope=self.scope)[0]
+        return run(test, self.scope, FEED, *fetches)[0]
 
 
 SAMPLES = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
 
 
 @dataclass
-class Regression:
+class Regression(Built):
     """A small network with a loss, in a Scope of its own."""
 
-    main: Any
-    startup: Any
-    hidden: Any
-    loss: Any
-    scope: Any
+    hidden: Any = None
 
-    def guard(self) -> Any:
-        return paddle.static.program_guard(self.main, self.startup)
+    @property
+    def loss(self) -> Any:
+        return self.output
 
-    def run(self, program: Any, x: Any = SAMPLES) -> bytes:
-        """Run a Program; return the loss if it has one."""
-        is_startup = program is self.startup
-        # Under PIR a schedule's rate goes to the global Scope, whatever `run(scope=...)` says.
-        with paddle.static.scope_guard(self.scope):
-            found = paddle.static.Executor(paddle.CPUPlace()).run(
-                program,
-                feed={} if is_startup else {"x": x},
-                fetch_list=[] if is_startup else [self.loss],
-            )
-        return b"" if is_startup else found[0].tobytes()
+    def step(self, x: Any = SAMPLES) -> bytes:
+        """Run the Program, and return the loss."""
+        return self.run({"x": x}, self.loss)[0].tobytes()
+
+    def initialise(self) -> None:
+        paddle.seed(3)
+        super().initialise()
 
     def losses(self) -> list[bytes]:
-        paddle.seed(3)
-        self.run(self.startup)
-        return [self.run(self.main) for _ in range(4)]
+        self.initialise()
+        return [self.step() for _ in range(4)]
 
     def types(self) -> list[str]:
-        return [
-            op.name() for program in (self.main, self.startup) for op in program.global_block().ops
-        ]
+        programs = self.program, self.startup
+        return [op.name() for program in programs for op in program.global_block().ops]
 
     def parameters(self) -> dict[str, Any]:
-        return {
-            one.name: np.array(self.scope.find_var(one.name).get_tensor())
-            for one in self.main.global_block().all_parameters()
-            if not one.stop_gradient  # The learning rate counts as a parameter under PIR.
-        }
+        # The learning rate counts as a parameter under PIR.
+        every = self.program.global_block().all_parameters()
+        return {one.name: self.held(one.name) for one in every if not one.stop_gradient}
 
 
-def regression() -> Regression:
-    paddle.enable_static()
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard():
-        paddle.seed(3)
-        hidden = F.relu(nn.Linear(8, 5)(paddle.static.data("x", [-1, 8])))
-        output = nn.Linear(5, 3)(hidden)
-        loss = (output * output).mean()
-    return Regression(main, startup, hidden, loss, paddle.static.Scope())
+def regression(kind: str = "pir") -> Regression:
+    def network(x: Any) -> tuple[Any, Any]:
+        if kind == "pir":
+            hidden = F.relu(nn.Linear(8, 5)(x))
+            return hidden, (nn.Linear(5, 3)(hidden) ** 2).mean()
+        hidden = paddle.static.nn.fc(x, 5)
+        return hidden, paddle.mean(paddle.square(paddle.static.nn.fc(hidden, 3)))
+
+    made = build(network, ("x", [-1, 8], "float32"), kind=kind, seed=3, start=False)
+    hidden, loss = made.output
+    return Regression(made.program, made.startup, loss, made.scope, made.feeds, hidden)

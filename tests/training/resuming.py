@@ -10,7 +10,6 @@ import json
 import sys
 import zlib  # noqa: F401  Paddle 2.6 crashes where it is imported first
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from paddle.nn import functional as F  # noqa: N812
 from paddle.optimizer import lr
 
 import graphtool as gt
+from tests.merging.networks import Built, merge_built, small
 
 BEFORE, AFTER = 3, 4
 
@@ -36,91 +36,63 @@ CASES: dict[str, Callable[[], Any]] = {
 }
 
 
-def legacy(kind: str) -> Any:
-    guard = getattr(paddle.pir_utils, "OldIrGuard", None)
-    return nullcontext() if kind == "pir" or guard is None else guard()
-
-
 @dataclass
-class Training:
+class Training(Built):
     """A merged Program that trains, with dropout in it, in a Scope of its own."""
 
-    program: Any
-    startup: Any
-    loss: Any
-    optimizer: Any
-    scope: Any
-    merged: Any
-    kind: str
+    loss: Any = None
+    optimizer: Any = None
+    merged: Any = None
 
-    def run(self, steps: range) -> list[str]:
+    def train(self, which: range) -> list[str]:
         executor, losses = paddle.static.Executor(paddle.CPUPlace()), list[str]()
-        with legacy(self.kind), paddle.static.scope_guard(self.scope):
-            for step in steps:
-                (loss,) = executor.run(
-                    self.program, feed={"x": batch(step)}, fetch_list=[self.loss]
-                )
+        rate = self.optimizer._learning_rate
+        with self.mode(), paddle.static.scope_guard(self.scope):
+            for step in which:
+                feed = {"x": batch(step)}
+                (loss,) = executor.run(self.program, feed=feed, fetch_list=[self.loss])
                 losses.append(loss.tobytes().hex())
-                self._step(float(loss))
+                if isinstance(rate, lr.LRScheduler):
+                    rate.step(*([float(loss)] * isinstance(rate, lr.ReduceOnPlateau)))
         return losses
 
-    def _step(self, loss: float) -> None:
-        rate = self.optimizer._learning_rate
-        if isinstance(rate, lr.ReduceOnPlateau):
-            rate.step(loss)
-        elif isinstance(rate, lr.LRScheduler):
-            rate.step()
-
-    def save(self, path: Any, step: int) -> None:
+    def save_checkpoint(self, path: Any, step: int) -> None:
         gt.save_checkpoint(path, self.merged, self.optimizer, step=step, scope=self.scope)
 
     def load(self, path: Any) -> Any:
         return gt.load_checkpoint(path, self.merged, self.optimizer, scope=self.scope)
 
     def names(self) -> list[str]:
-        held = self.scope.local_var_names()
-        return sorted(name for name in held if name not in ("feed", "fetch"))
-
-    def bytes(self) -> dict[str, bytes]:
-        arrays = {name: self.scope.find_var(name).get_tensor() for name in self.names()}
-        return {name: np.array(held).tobytes() for name, held in arrays.items()}
+        return sorted({*self.scope.local_var_names()} - {"feed", "fetch"})
 
 
 def batch(step: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(step).normal(size=(4, 8)).astype("float32")
 
 
-def network(width: int, *, drop: bool = True, norm: bool = True) -> Any:
-    hidden = nn.Linear(8, width)(paddle.static.data("x", [-1, 8], "float32"))
+def network(x: Any, width: int = 6, *, drop: bool = True, norm: bool = True) -> Any:
+    hidden = nn.Linear(8, width)(x)
     hidden = nn.BatchNorm1D(width)(hidden) if norm else hidden
     return nn.Linear(width, 5)(F.dropout(hidden, 0.4) if drop else hidden)
 
 
 def training(make: Callable[[], Any], kind: str = "pir", *, seed: int = 1, **net: Any) -> Training:
     """Build a student, merge a teacher into it, minimize, and run the startup program."""
-    paddle.enable_static()
-    executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
-    with legacy(kind), paddle.static.scope_guard(scope):
-        programs = [paddle.static.Program() for _ in range(4)]
-        theirs, their_startup, ours, our_startup = programs
-        their_scope = paddle.static.Scope()
-        with paddle.static.program_guard(theirs, their_startup), paddle.utils.unique_name.guard():
-            network(7)
-        paddle.seed(100)
-        with paddle.static.scope_guard(their_scope):
-            executor.run(their_startup)
-        with paddle.utils.unique_name.guard(), paddle.static.program_guard(ours, our_startup):
-            answer = network(**{"width": 6, **net})
-        paddle.seed(seed)
-        executor.run(our_startup)
-        merged = gt.merge(theirs, ours, {"x": "x"}, scope=scope, teacher_scope=their_scope)
-        with paddle.static.program_guard(ours, our_startup):
-            loss = F.mse_loss(answer, teacher_answer(merged, kind))
-            made = make()
-            gt.minimize(made, loss)
-        paddle.seed(seed)
-        executor.run(our_startup)
-    return Training(ours, our_startup, loss, made, scope, merged, kind)
+    # A seed of a legacy Program would give each run the same dropout.
+    options: dict[str, Any] = {"kind": kind, "seed": 0, "start": False}
+    teacher = small(lambda x: network(x, 7), "x", **options)
+    student = small(lambda x: network(x, **net), "x", **options)
+    for built, own in ((teacher, 100), (student, seed)):
+        paddle.seed(own)
+        built.initialise()
+    merged = merge_built(teacher, student, {"x": "x"})
+    with student.guard(), paddle.static.scope_guard(student.scope):
+        loss = F.mse_loss(student.output, teacher_answer(merged, kind))
+        made = make()
+        gt.minimize(made, loss)
+    paddle.seed(seed)
+    student.initialise()
+    return Training(**vars(student), loss=loss, optimizer=made, merged=merged)
 
 
 def teacher_answer(merged: Any, kind: str) -> Any:
@@ -133,12 +105,12 @@ def teacher_answer(merged: Any, kind: str) -> Any:
 def losses(case: str, kind: str, path: Path, what: str) -> list[str]:
     made = training(CASES[case], kind, seed=1 if what == "save" else 2)
     if what == "save":
-        before = made.run(range(BEFORE))
-        made.save(path, BEFORE)
+        before = made.train(range(BEFORE))
+        made.save_checkpoint(path, BEFORE)
     else:
         before = list[str]()
         assert made.load(path).step == BEFORE
-    return before + made.run(range(BEFORE, BEFORE + AFTER))
+    return before + made.train(range(BEFORE, BEFORE + AFTER))
 
 
 def main() -> None:

@@ -26,13 +26,13 @@ def trained(make: Callable[[], Any], runs: int) -> Net:
     made, moving = net(), make()
     with made.guard():
         gt.minimize(moving, made.loss, accumulate=runs)
-    made.run(made.startup)
+    made.initialise()
     for x in X:
         before = made.parameters()
         for share in np.split(x.reshape(-1, 8), runs):
             now = made.parameters()
             assert all(now[name].tobytes() == before[name].tobytes() for name in now)
-            made.run(made.main, share)
+            made.step(share)
         if hasattr(moving._learning_rate, "step"):
             moving._learning_rate.step()
     return made
@@ -60,7 +60,7 @@ def test_several_runs_move_the_parameters_as_one_batch_of_all(make: Callable[[],
 
     assert_alike(several, one)
     untouched = net()
-    untouched.run(untouched.startup)
+    untouched.initialise()
     assert all(
         (several.parameters()[name] != held).any() for name, held in untouched.parameters().items()
     )
@@ -83,10 +83,10 @@ def test_only_what_is_named_learns_and_a_second_optimizer_is_refused() -> None:
         with pytest.raises(gt.UsageError, match="GT231"):
             gt.minimize(optimizer.SGD(0.1), made.loss)
     assert [one.name for one, _ in gradients] == ["linear_1.w_0"]
-    made.run(made.startup)
+    made.initialise()
     before = made.parameters()
     for _ in range(2):
-        made.run(made.main, X[0, 0])
+        made.step(X[0, 0])
     moved = {name for name, held in made.parameters().items() if (held != before[name]).any()}
     assert moved == {"linear_1.w_0"}
 
@@ -140,17 +140,17 @@ def test_a_program_built_again_in_the_same_process_takes_the_checkpoint(tmp_path
     for one, adam in zip(made, moving, strict=True):
         with one.guard():
             gt.minimize(adam, one.loss, accumulate=3)
-        one.run(one.startup)
+        one.initialise()
     first, second = made
     for _ in range(4):
-        first.run(first.main, X[0, 0])
-    gt.save_checkpoint(tmp_path / "last", first.main, moving[0], step=4, scope=first.scope)
-    gt.load_checkpoint(tmp_path / "last", second.main, moving[1], scope=second.scope)
+        first.step(X[0, 0])
+    gt.save_checkpoint(tmp_path / "last", first.program, moving[0], step=4, scope=first.scope)
+    gt.load_checkpoint(tmp_path / "last", second.program, moving[1], scope=second.scope)
     for one in made:
         before = one.parameters()
         moves = list[bool]()
         for _ in range(2):
-            one.run(one.main, X[0, 1])
+            one.step(X[0, 1])
             moves.append(any((one.parameters()[name] != before[name]).any() for name in before))
         assert moves == [False, True]
     for name, held in first.parameters().items():
@@ -165,12 +165,12 @@ def test_gradients_that_cannot_be_added_up_are_refused_before_anything_is_added(
             gt.minimize(incubated.LookAhead(optimizer.SGD(0.1)), made.loss, accumulate=2)
         ids = paddle.static.data("ids", [-1], "int64")
         sparse = nn.Embedding(5, 3, sparse=True)(ids).mean()
-        operators = len(made.main.global_block().ops)
+        operators = len(made.program.global_block().ops)
         with pytest.raises(gt.UsageError, match=r"GT531.*sparse gradients of `embedding_0`"):
             gt.minimize(optimizer.SGD(0.1), made.loss + sparse, accumulate=2)
-        assert len(made.main.global_block().ops) == operators + 1
+        assert len(made.program.global_block().ops) == operators + 1
     with (
         pytest.raises(gt.UsageError, match=r"accumulate=4"),
-        paddle.static.program_guard(made.main),
+        paddle.static.program_guard(made.program),
     ):
         gt.minimize(incubated.GradientMergeOptimizer(optimizer.SGD(0.1), 4), made.loss)

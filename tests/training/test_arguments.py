@@ -46,7 +46,6 @@ WRONG: dict[tuple[str, str], list[Any]] = {
     ("minimize", "parameters"): [[], "linear_0.w_0", (name for name in ["linear_0.w_0"])],
     ("minimize", "no_grad_set"): ["linear_0.w_0"],
     ("minimize", "accumulate"): [None, 0, -1, 2.0, True, "4"],
-    ("minimize", "rank_timeout"): [None, 0, True, float("nan"), float("inf")],
     ("save checkpoint", "path"): [None, "", "a\0b"],
     ("save checkpoint", "program"): [None, "net"],
     ("save checkpoint", "optimizer"): [None, optimizer.SGD],

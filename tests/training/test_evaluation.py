@@ -16,6 +16,7 @@ from paddle import _C_ops, nn
 from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
+from tests.merging.networks import array_in, run
 from tests.training import legacy
 from tests.training.networks import FEED as IMAGES
 from tests.training.networks import IMAGE, Distilled, Net
@@ -58,7 +59,7 @@ class Training:
         """Return what the Program keeps between runs: parameters, statistics, Adam's moments."""
         values = gt.read(self.net.program).values.values()
         return {
-            value.name: np.array(self.scope.find_var(value.name).get_tensor()).tobytes()
+            value.name: array_in(self.scope, value.name).tobytes()
             for value in values
             if value.persistable
         }
@@ -191,17 +192,14 @@ def test_names_of_a_merged_program_and_its_clone_go_to_the_teacher_or_the_studen
     merged, clone = distilled.merged, distilled.merged.program.clone()
     names = ["teacher_relu_0", "relu_0", "teacher_mean_0"]
 
-    def run(program: Any, fetches: Any) -> list[Any]:
-        return distilled.executor.run(
-            program, feed=IMAGES, fetch_list=list(fetches), scope=distilled.scope
-        )
+    def fetched(program: Any, fetches: Any) -> list[Any]:
+        return run(program, distilled.scope, IMAGES, *fetches)
 
-    theirs, ours, wanted, adapted, loss = run(
-        *gt.for_test(merged.program, fetch=[*names, distilled.adapted, distilled.loss])
-    )
+    every = [*names, distilled.adapted, distilled.loss]
+    theirs, ours, wanted, adapted, loss = fetched(*gt.for_test(merged.program, fetch=every))
     assert (theirs.shape, ours.shape) == ((4, 16, 6, 6), (4, 6, 6, 6))
     assert np.isclose(np.square(adapted - wanted).mean(), loss, rtol=1e-5)
-    again = run(*gt.for_test(clone, fetch=names))
+    again = fetched(*gt.for_test(clone, fetch=names))
     assert all(map(np.array_equal, again, [theirs, ours, wanted]))
 
 

@@ -19,8 +19,9 @@ from paddle.nn import functional as F  # noqa: N812
 
 import graphtool as gt
 from graphtool.backend.layer_weights import copy_layer_tensors
+from tests.merging.networks import Built, build, run
 from tests.training import legacy
-from tests.training.networks import FEED, IMAGE, Distilled, Net, Teacher
+from tests.training.networks import FEED, IMAGE, Distilled, Half, Net, Recurrent, Teacher
 
 
 def student() -> Any:
@@ -129,60 +130,51 @@ def test_the_layer_goes_on_in_dynamic_mode_with_the_same_bytes(
 
 @pytest.mark.slow
 def test_before_minimize_it_writes_the_same(tmp_path: Path) -> None:
-    teacher, pupil = gt.from_layer(Teacher, [IMAGE], train=False), student()
-    paddle.enable_static()
-    scope, theirs = paddle.static.Scope(), paddle.static.Scope()
-    for net, held in ((teacher, theirs), (pupil, scope)):
-        paddle.static.Executor().run(net.startup, scope=held)
-    merged = gt.merge(teacher, pupil, {"image": "image"}, scope=scope, teacher_scope=theirs)
+    distilled = Distilled(student(), train=False)
+    merged, pupil = distilled.merged, distilled.student
     gt.export_student(merged.program, tmp_path / "before")
     with paddle.static.program_guard(merged.program, pupil.startup):
         loss = F.mse_loss(merged.student(pupil.fetches[0]), merged.teacher("add_1"))
         paddle.optimizer.SGD(0.1).minimize(loss)
     gt.export_student(merged.program, tmp_path / "after")
 
-    for ending in (".json", ".pdiparams", ".pdparams"):
-        before, after = (tmp_path / f"{name}{ending}" for name in ("before", "after"))
-        assert before.read_bytes() == after.read_bytes()
+    for before, after in zip(_names("before"), _names("after"), strict=True):
+        assert (tmp_path / before).read_bytes() == (tmp_path / after).read_bytes()
 
 
-class Plain:
-    """A student Program with a label, a loss and an accuracy, as scripts build it."""
+def plain() -> Built:
+    """Build a student Program with a label, a loss and an accuracy, as scripts do."""
 
-    def __init__(self) -> None:
-        paddle.enable_static()
-        self.main, self.startup = paddle.static.Program(), paddle.static.Program()
-        own_names = paddle.utils.unique_name.guard("pupil_")
-        with paddle.static.program_guard(self.main, self.startup), own_names:
-            image = paddle.static.data("image", [-1, 3, 8, 8])
-            label = paddle.static.data("label", [-1, 1], "int64")
-            hidden = F.relu(nn.BatchNorm2D(4)(nn.Conv2D(3, 4, 3)(image)))
-            self.logits = nn.Linear(4, 5)(hidden.mean([2, 3]))
-            self.auxiliary = nn.Linear(4, 5)(F.relu(hidden.mean([2, 3])))
-            self.loss = F.cross_entropy(self.logits, label).mean()
-            self.accuracy = paddle.static.accuracy(F.softmax(self.logits), label)
-        self.scope = paddle.static.Scope()
+    def network(image: Any, label: Any) -> tuple[Any, Any]:
+        hidden = F.relu(nn.BatchNorm2D(4)(nn.Conv2D(3, 4, 3)(image)))
+        logits = nn.Linear(4, 5)(hidden.mean([2, 3]))
+        nn.Linear(4, 5)(F.relu(hidden.mean([2, 3])))
+        paddle.static.accuracy(F.softmax(logits), label)
+        return logits, F.cross_entropy(logits, label).mean()
 
-    def merge(self) -> gt.Merged:
-        teacher = gt.from_layer(Teacher, [IMAGE], train=False)
-        paddle.enable_static()
-        for startup in (self.startup, teacher.startup):
-            paddle.static.Executor().run(startup, scope=self.scope)
-        return gt.merge(teacher, self.main, {"image": "image"}, scope=self.scope)
+    feeds = ("image", [-1, 3, 8, 8], "float32"), ("label", [-1, 1], "int64")
+    return build(network, *feeds, names="pupil_")
+
+
+def taught(student: Built) -> gt.Merged:
+    teacher = gt.from_layer(Teacher, [IMAGE], train=False)
+    paddle.enable_static()
+    run(teacher.startup, student.scope, {})
+    return gt.merge(teacher, student.program, {"image": "image"}, scope=student.scope)
 
 
 def test_of_a_plain_program_outputs_are_found_or_asked_for(tmp_path: Path) -> None:
-    plain = Plain()
-    merged = plain.merge()
+    student = plain()
+    merged, (logits, loss) = taught(student), student.output
 
     with pytest.warns(UserWarning, match="GT631"):
         found = gt.export_student(merged, tmp_path / "found")
     values = merged.before.graph.values
     assert [values[name].shape for name in found.fetches] == [(-1, 5), (-1, 5)]
     assert (found.feeds, [said.code for said in found.report]) == (("image",), ["GT631"])
-    loss = gt.export_student(merged, tmp_path / "loss", fetch=[plain.loss])
-    assert loss.feeds == ("image", "label")
-    asked = gt.export_student(merged, tmp_path / "student", fetch=[plain.logits])
+    labelled = gt.export_student(merged, tmp_path / "loss", fetch=[loss])
+    assert labelled.feeds == ("image", "label")
+    asked = gt.export_student(merged, tmp_path / "student", fetch=[logits])
     assert asked.report.diagnostics == ()
     parameters = list(gt.read(next(iter(asked.files))).parameters)
     assert len(parameters) == 8
@@ -191,32 +183,22 @@ def test_of_a_plain_program_outputs_are_found_or_asked_for(tmp_path: Path) -> No
     state = paddle.load(str(tmp_path / "student.pdparams"))
     assert len(state) == 10
     for name, value in state.items():
-        held = np.array(plain.scope.find_var(name).get_tensor())
-        assert held.tobytes() == value.numpy().tobytes()
+        assert student.held(name).tobytes() == value.numpy().tobytes()
 
 
 @pytest.mark.slow
 def test_paddle_itself_loads_the_state_dict_into_a_program_that_was_never_merged(
     tmp_path: Path,
 ) -> None:
-    plain, other = Plain(), Plain()
-    gt.export_student(plain.merge(), tmp_path / "student")
+    student, other = plain(), plain()
+    gt.export_student(taught(student), tmp_path / "student", fetch=[student.output[0]])
 
     with paddle.static.scope_guard(other.scope):
-        paddle.static.Executor().run(other.startup)
-        paddle.static.load(other.main, str(tmp_path / "student"))
+        paddle.static.load(other.program, str(tmp_path / "student"))
 
-    name = next(value.name for value in gt.read(other.main).parameters if "conv2d" in value.name)
-    held = [np.array(one.scope.find_var(name).get_tensor()) for one in (plain, other)]
-    assert held[0].tobytes() == held[1].tobytes()
-
-
-def test_a_loss_may_be_asked_for_with_its_label(tmp_path: Path) -> None:
-    plain = Plain()
-
-    found = gt.export_student(plain.merge(), tmp_path / "student", fetch=[plain.loss])
-
-    assert found.feeds == ("image", "label")
+    program = gt.read(other.program)
+    name = next(value.name for value in program.parameters if "conv2d" in value.name)
+    assert student.held(name).tobytes() == other.held(name).tobytes()
 
 
 @pytest.mark.pir
@@ -381,27 +363,32 @@ def test_nothing_is_written_where_something_is_wrong(distilled: Distilled, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
+def _misfit(program: Any, layer: Any, folder: Path, **options: Any) -> tuple[str, str | None]:
+    found = _refused(program, folder / "x", layer=layer, **options)
+    assert list(folder.iterdir()) == []
+    return found.message.partition(" does not fit the student: ")[2], found.help
+
+
 def test_a_layer_with_a_programs_names_has_to_fit_it_whole(tmp_path: Path) -> None:
     with paddle.utils.unique_name.guard():
         net = gt.from_layer(Teacher(), [IMAGE])
 
-    def message(*layers: Any) -> str:
+    def misfit(*layers: Any) -> tuple[str, str | None]:
         with paddle.utils.unique_name.guard():
             other = nn.Sequential(*(make() for make in layers))
-        said = _refused(net.program, tmp_path / "x", layer=other, fetch=net.fetches)
-        assert said.help == "gt.export_student(merged, path, layer=network)"
-        return said.message.removeprefix("`Sequential` does not fit the student: ")
+        return _misfit(net.program, other, tmp_path, fetch=net.fetches)
 
-    assert [
-        message(lambda: nn.Conv2D(3, 9, 3), lambda: nn.BatchNorm2D(16), lambda: nn.Linear(16, 5)),
-        message(lambda: nn.Conv2D(3, 16, 3), lambda: nn.BatchNorm2D(16)),
-        message(lambda: nn.Conv2D(3, 16, 3), lambda: nn.Conv2D(16, 5, 1)),
-    ] == [
+    found = [
+        misfit(lambda: nn.Conv2D(3, 9, 3), lambda: nn.BatchNorm2D(16), lambda: nn.Linear(16, 5)),
+        misfit(lambda: nn.Conv2D(3, 16, 3), lambda: nn.BatchNorm2D(16)),
+        misfit(lambda: nn.Conv2D(3, 16, 3), lambda: nn.Conv2D(16, 5, 1)),
+    ]
+    assert {fix for _, fix in found} == {"gt.export_student(merged, path, layer=network)"}
+    assert [message for message, _ in found] == [
         "`0.weight` is [9, 3, 3, 3], the student's `conv2d_0.w_0` [16, 3, 3, 3], and 1 more",
         "2 of its 8 tensors have no key",
         "the student has no `conv2d_1.w_0`, `conv2d_1.b_0`; 6 of its 8 tensors have no key",
     ]
-    assert list(tmp_path.iterdir()) == []
 
 
 class Chain(nn.Layer):
@@ -441,19 +428,15 @@ def test_a_layer_with_other_keys_than_the_students_own_is_refused(tmp_path: Path
     net = gt.from_layer(_chain("abc"), [(4,)])
     tied = _chain("abc")
     tied.c = tied.b
-
-    def message(other: Any) -> str:
-        said = _refused(net, tmp_path / "x", layer=other)
-        assert said.help == "gt.export_student(merged, path)"
-        return said.message.removeprefix("`Chain` does not fit the student: ")
-
-    assert [message(one) for one in (_chain("abcd"), _chain("ab"), _chain("abc", 5), tied)] == [
+    others = (_chain("abcd"), _chain("ab"), _chain("abc", 5), tied)
+    found = [_misfit(net, one, tmp_path) for one in others]
+    assert {fix for _, fix in found} == {"gt.export_student(merged, path)"}
+    assert [message for message, _ in found] == [
         "the student has no `d.weight`, `d.bias`",
         "2 of its 6 tensors have no key",
         "`a.weight` is [5, 5], the student's `linear_0.w_0` [4, 4], and 5 more",
         "`b.weight` and `c.weight` are one parameter, and two of the student",
     ]
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_layer_of_dynamic_mode_that_was_never_merged_gives_its_own_weights(
@@ -509,15 +492,6 @@ class Shifted(nn.Layer):
         return self.body(x) + self.shift
 
 
-class Half(nn.Layer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = self.create_parameter([4, 3], dtype="bfloat16")
-
-    def forward(self, x: Any) -> Any:
-        return paddle.matmul(x.cast("bfloat16"), self.weight).cast("float32")
-
-
 @pytest.mark.parametrize(
     ("make", "keys"),
     [
@@ -562,34 +536,26 @@ def test_paddle_2_6_exports_alike(tmp_path: Path, on_paddle26: Callable[..., str
     assert json.loads(said) == legacy.EXPORTED
 
 
-class Recurrent(nn.Layer):
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.lstm, self.head = nn.LSTM(4, width), nn.Linear(width, 3)
-
-    def forward(self, x: Any) -> Any:
-        return self.head(self.lstm(x)[0])
-
-
 @pytest.mark.pir
 @pytest.mark.slow
 def test_an_lstm_teaches_another_which_is_exported_after_training(tmp_path: Path) -> None:
     teacher = gt.from_layer(lambda: Recurrent(16), [("x", (6, 4))], train=False)
     student = gt.from_layer(Recurrent, [("x", (6, 4))])
     paddle.enable_static()
-    executor, teacher_scope = paddle.static.Executor(), paddle.static.Scope()
-    executor.run(teacher.startup, scope=teacher_scope)
-    executor.run(student.startup)
-    merged = gt.merge(teacher, student, {"x": "x"}, teacher_scope=teacher_scope)
+    scope, theirs = paddle.static.Scope(), paddle.static.Scope()
+    run(teacher.startup, theirs, {})
+    run(student.startup, scope, {})
+    merged = gt.merge(teacher, student, {"x": "x"}, scope=scope, teacher_scope=theirs)
     with paddle.static.program_guard(merged.program, student.startup):
         loss = gt.losses.l2(merged.teacher(teacher.fetches[0]), merged.student(student.fetches[0]))
         gt.minimize(paddle.optimizer.Adam(0.01), loss)
-    executor.run(student.startup)
+    run(student.startup, scope, {})
     batch = {"x": np.random.RandomState(0).randn(2, 6, 4).astype("float32")}
-    (before,) = executor.run(merged.program, feed=batch, fetch_list=[loss])
+    (before,) = run(merged.program, scope, batch, loss)
     gt.export_student(merged, tmp_path / "student")
-    (after,) = executor.run(merged.program, feed=batch, fetch_list=[loss])
+    (after,) = run(merged.program, scope, batch, loss)
     assert after < before
+    executor = paddle.static.Executor()
     model, feeds, fetches = paddle.static.load_inference_model(str(tmp_path / "student"), executor)
     assert feeds == ["x"]
     (answer,) = executor.run(model, feed=batch, fetch_list=fetches)

@@ -60,7 +60,7 @@ def test_neither_the_program_nor_its_clone_is_minimized_afterwards(
     built: Regression,
 ) -> None:
     assert codes(Failing(), built.loss) == ["GT547"]
-    clone = built.main.clone()
+    clone = built.program.clone()
     assert codes(optimizer.Adam(0.1), built.loss) == ["GT547"]
     with paddle.static.program_guard(clone, built.startup):
         copied = paddle.mean(clone.global_block().ops[3].result(0))
@@ -107,7 +107,7 @@ def test_an_interrupt_leaves_the_mark_as_well(built: Regression) -> None:
 def test_what_is_refused_beforehand_leaves_no_mark(built: Regression) -> None:
     other = regression()
     # It has the name of one of the Program's own.
-    parameter = other.main.global_block().all_parameters()[0]
+    parameter = other.program.global_block().all_parameters()[0]
     assert codes(optimizer.Adam(0.1), built.hidden) == ["GT532"]
     assert codes(optimizer.SGD(0.1), built.loss, parameters=[parameter]) == ["GT534"]
     assert codes(optimizer.SGD(0.1), built.loss, no_grad_set=[other.hidden]) == ["GT248"]

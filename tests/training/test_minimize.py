@@ -73,26 +73,23 @@ def test_one_process_trains_as_the_optimizer_s_own_minimize(make: Any) -> None:
 def test_gradients_are_clipped_by_value(built: Net) -> None:
     clip = nn.ClipGradByValue(0.01, -0.02)
     _, gradients = gt.minimize(optimizer.SGD(1.0, grad_clip=clip), built.loss)
-    executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
-    executor.run(built.startup, scope=scope)
-    before = parameters(scope, gradients)
-    found = executor.run(
-        built.main, feed={"x": X}, fetch_list=[gradient for _, gradient in gradients], scope=scope
-    )
-    after = parameters(scope, gradients)
+    built.initialise()
+    before = parameters(built, gradients)
+    found = built.run({"x": X}, *(gradient for _, gradient in gradients))
+    after = parameters(built, gradients)
     assert max(np.abs(gradient).max() for gradient in found) > 0.02
     for old, new, gradient in zip(before, after, found, strict=True):
         np.testing.assert_allclose(old - new, np.clip(gradient, -0.02, 0.01), atol=1e-6)
 
 
-def parameters(scope: Any, gradients: Any) -> list[np.ndarray[Any, Any]]:
-    return [np.array(scope.find_var(parameter.name).get_tensor()) for parameter, _ in gradients]
+def parameters(made: Net, gradients: Any) -> list[Any]:
+    return [made.held(parameter.name) for parameter, _ in gradients]
 
 
 @pytest.mark.pir
 @pytest.mark.parametrize("by", ["name", "Value"])
 def test_only_the_parameters_that_are_named_learn(built: Net, by: str) -> None:
-    weight = next(one for one in built.main.global_block().all_parameters() if "1.w" in one.name)
+    weight = next(one for one in built.program.global_block().all_parameters() if "1.w" in one.name)
     chosen = weight.name if by == "name" else weight
     _, gradients = gt.minimize(optimizer.SGD(0.1), built.loss, parameters=[chosen])
     assert [parameter.name for parameter, _ in gradients] == ["linear_1.w_0"]
@@ -139,7 +136,7 @@ error[GT535] nothing-learns: the gradient of the loss, `mean_1`, reaches no para
 @pytest.mark.pir
 def test_a_loss_on_the_teacher_alone_is_refused() -> None:
     teacher, student = net(), net()
-    merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
+    merged = gt.merge(teacher.program, student.program, {"x": "x"}, parameters="later")
     with student.guard():
         said = refusal(student, optimizer.SGD(0.1), merged.teacher("relu_0").mean())
         frozen = ["teacher_linear_0.w_0"]
@@ -175,7 +172,7 @@ error[GT532] not-a-loss: the loss, `str`, is not a Value of a static Program
 @pytest.mark.slow
 def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
     teacher, student = net(), net()
-    merged = gt.merge(teacher.main, student.main, {"x": "x"}, parameters="later")
+    merged = gt.merge(teacher.program, student.program, {"x": "x"}, parameters="later")
     with student.guard():
         pairs = gt.suggest_pairs(merged.plan.teacher, merged.plan.student)
         made = gt.distill_loss(merged, pairs)
@@ -187,7 +184,7 @@ def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
 
 @pytest.mark.pir
 def test_the_program_that_trains_is_no_startup_program(built: Net) -> None:
-    said = refusal(built, optimizer.SGD(0.1), built.loss, built.main)
+    said = refusal(built, optimizer.SGD(0.1), built.loss, built.program)
     assert codes(said) == ["GT248"]
     assert "`startup_program` is" in said
 
@@ -289,25 +286,15 @@ def test_networks_built_under_auto_cast_compute_in_low_precision() -> None:
 
 @pytest.fixture
 def legacy() -> Iterator[Net]:
-    paddle.enable_static()
-    with paddle.pir_utils.OldIrGuard():
-        made = legacy_net()
-        with made.guard():
-            yield made
-
-
-def legacy_net() -> Net:
-    main, startup = paddle.static.Program(), paddle.static.Program()
-    with paddle.static.program_guard(main, startup):
-        hidden = paddle.static.nn.fc(paddle.static.data("x", [-1, 8]), 5)
-        loss = paddle.mean(paddle.square(paddle.static.nn.fc(hidden, 3)))
-    return Net(main, startup, hidden, loss, paddle.static.Scope())
+    made = net("legacy")
+    with made.guard():
+        yield made
 
 
 @pytest.mark.pir
 @pytest.mark.slow
 def test_a_legacy_program_trains_as_by_the_optimizer_s_own_minimize(legacy: Net) -> None:
-    theirs = legacy_net()
+    theirs = net("legacy")
     _, gradients = gt.minimize(optimizer.Adam(0.1), legacy.loss)
     with theirs.guard():
         optimizer.Adam(0.1).minimize(theirs.loss)
@@ -321,14 +308,14 @@ def test_a_legacy_program_trains_as_by_the_optimizer_s_own_minimize(legacy: Net)
 @pytest.mark.pir
 def test_a_legacy_program_is_looked_at_as_well(legacy: Net) -> None:
     gt.minimize(optimizer.SGD(0.1), legacy.loss)
-    before = [op.type for op in legacy.main.global_block().ops]
+    before = [op.type for op in legacy.program.global_block().ops]
     with pytest.raises(gt.UsageError) as again:
         gt.minimize(optimizer.SGD(0.1), legacy.loss)
     with pytest.raises(gt.UsageError) as unreached:
-        gt.minimize(optimizer.SGD(0.1), legacy.main.global_block().var("x"))
+        gt.minimize(optimizer.SGD(0.1), legacy.program.global_block().var("x"))
     assert codes(str(again.value)) == ["GT231"]
     assert codes(str(unreached.value)) == ["GT532", "GT535"]
-    assert [op.type for op in legacy.main.global_block().ops] == before
+    assert [op.type for op in legacy.program.global_block().ops] == before
 
 
 @pytest.mark.pir
@@ -345,7 +332,7 @@ def test_mixed_precision_that_acts_is_not_warned_of(legacy: Net) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*GT539")
         gt.minimize(decorated, legacy.loss)
-    assert "cast" in [op.type for op in legacy.main.global_block().ops]
+    assert "cast" in [op.type for op in legacy.program.global_block().ops]
 
 
 _FLEET = """

@@ -20,25 +20,9 @@ from graphtool.merging import merge
 from graphtool.readers.tensor_files import read_tensors, write_tensors
 from graphtool.sources.layers import from_layer
 from graphtool.training import load_parameters
+from tests.merging.networks import Built, array_in
 from tests.training.legacy import Student as Net
-
-
-class Half(nn.Layer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = self.create_parameter([4, 3], dtype="bfloat16")
-
-    def forward(self, x: Any) -> Any:
-        return paddle.matmul(x.cast("bfloat16"), self.weight).cast("float32")
-
-
-class Rnn(nn.Layer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm, self.head = nn.LSTM(4, 3), nn.Linear(3, 2)
-
-    def forward(self, x: Any) -> Any:
-        return self.head(self.lstm(x)[0])
+from tests.training.networks import Half, Recurrent
 
 
 def built(width: int = 4) -> Any:
@@ -47,17 +31,13 @@ def built(width: int = 4) -> Any:
 
 def saved(folder: Path) -> tuple[Path, dict[str, np.ndarray[Any, Any]]]:
     """Save the network for inference; return its prefix and the parameters by Variable."""
-    net, scope = built(), paddle.static.Scope()
+    with paddle.utils.unique_name.guard():
+        net = built()
     paddle.enable_static()
-    with paddle.static.scope_guard(scope):
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        executor.run(net.startup)
-        feed, fetch = net.live.value(net.feeds[0]), net.live.value(net.fetches[0])
-        prefix = folder / "inference"
-        paddle.static.save_inference_model(
-            str(prefix), [feed], [fetch], executor, program=net.program
-        )
-    return prefix, values(scope, net.parameters.values())
+    one = Built(net.program, net.startup, net.live.value(net.fetches[0]), paddle.static.Scope())
+    one.initialise()
+    file = one.save(folder / "inference")
+    return file.with_suffix(""), {name: one.held(name) for name in net.parameters.values()}
 
 
 def state(layer: nn.Layer | None = None) -> dict[str, Any]:
@@ -73,7 +53,7 @@ def pickled(folder: Path, held: dict[str, Any], **table: Any) -> Path:
 
 
 def values(scope: Any, names: Any) -> dict[str, np.ndarray[Any, Any]]:
-    return {name: np.array(scope.find_var(name).get_tensor()) for name in names}
+    return {name: array_in(scope, name) for name in names}
 
 
 def same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -203,7 +183,7 @@ def test_structured_names_go_through_the_table_of_the_file(tmp_path: Path) -> No
     loaded = load_parameters(built().program, tmp_path / "net.pdparams", scope=scope)
 
     assert len(loaded.loaded) == 8
-    found = np.array(scope.find_var("conv2d_0.w_0").get_tensor())
+    found = array_in(scope, "conv2d_0.w_0")
     assert found.tobytes() == source.conv.weight.numpy().tobytes()
 
 
@@ -285,9 +265,9 @@ def test_bfloat16_comes_through_bit_by_bit(tmp_path: Path) -> None:
 def test_both_names_of_an_rnns_parameter_are_known_and_its_buffer_is_not_asked_for(
     tmp_path: Path,
 ) -> None:
-    source = Rnn()
+    source = Recurrent()
     paddle.save(source.state_dict(), str(tmp_path / "net.pdparams"))
-    net, scope = from_layer(Rnn, [(5, 4)]), paddle.static.Scope()
+    net, scope = from_layer(Recurrent, [(5, 4)]), paddle.static.Scope()
 
     loaded = load_parameters(net, tmp_path / "net.pdparams", net, scope=scope)
 
@@ -296,16 +276,16 @@ def test_both_names_of_an_rnns_parameter_are_known_and_its_buffer_is_not_asked_f
         ["linear_0.b_0", "linear_0.w_0"]
         + [f"lstm_cell_0.{n}" for n in ("w_0", "w_1", "b_0", "b_1")]
     )
-    held = np.array(scope.find_var("lstm_cell_0.w_0").get_tensor())
+    held = array_in(scope, "lstm_cell_0.w_0")
     assert held.tobytes() == source.state_dict()["lstm.0.cell.weight_ih"].numpy().tobytes()
 
 
 def test_two_entries_for_one_parameter_that_differ_are_an_error_with_nothing_set(
     tmp_path: Path,
 ) -> None:
-    held = state(Rnn())
+    held = state(Recurrent())
     held["lstm.0.cell.weight_ih"] = held["lstm.0.cell.weight_ih"] + 1
-    net = from_layer(Rnn, [(5, 4)])
+    net = from_layer(Recurrent, [(5, 4)])
 
     assert [one.code for one in refused(net, pickled(tmp_path, held), net)] == ["GT551"]
 
