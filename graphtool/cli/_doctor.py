@@ -11,8 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from graphtool.cli._console import TITLE, Column, print_table, results, write_json
-from graphtool.rendering.engine import find_engine
-from graphtool.rendering.problems import GET_ENGINE
+from graphtool.rendering.engine import GET_ENGINE, find_engine
 from graphtool.text import escaped_bounded, shell_command
 from graphtool.version import DISTRIBUTION
 from graphtool.version import version as own_version

@@ -15,17 +15,25 @@ from graphtool.diagnostics import (
     Report,
     Severity,
     UsageError,
+    rule,
 )
 from graphtool.files import atomic_write, write_text
 from graphtool.graph import Graph
-from graphtool.rendering import problems
 from graphtool.rendering._cards import board_dot
 from graphtool.rendering._operators import box_key, diagram_of, diagrams_dot, neighbourhood
 from graphtool.rendering.board import Board, CardPart, Level
-from graphtool.rendering.boards import board_of, board_of_scene, diagnostics_by_operator, marks_of
-from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
+from graphtool.rendering.boards import board_of, diagnostics_by_operator, worst_first
+from graphtool.rendering.engine import (
+    FOCUS,
+    Engine,
+    LayoutTimeoutError,
+    engine_failed,
+    find_engine,
+    no_engine,
+    simplified,
+)
 from graphtool.rendering.page import page_of, with_links
-from graphtool.rendering.scenes import Drawable, Scene, Subject, network_name, subject_of
+from graphtool.rendering.scenes import Drawable, Scene, Subject, subject_of
 from graphtool.selectors import find
 
 __all__ = ["Picture", "extension_of", "render"]
@@ -94,7 +102,7 @@ class Picture:
 
         svg = self._repr_svg_()
         if svg is None:
-            no_svg = problems.no_engine(".svg")
+            no_svg = no_engine(".svg")
             reason = no_svg if find_engine() is None else "too large to show here"
             return f"<pre>{escape(str(reason))}</pre>"
         return f'<div style="max-height:80vh;overflow:auto">{svg}</div>'
@@ -141,7 +149,7 @@ def render(
         return _picture(subject, drawing, report)
     engine = find_engine()
     if engine is None:
-        raise GraphtoolError(problems.no_engine(extension))
+        raise GraphtoolError(no_engine(extension))
     if extension == ".html":
         # The focus is checked by now; the page shows the whole network, and goes there.
         drawing = drawing if focus is None else _draw(subject)
@@ -172,8 +180,23 @@ def extension_of(path: str | PathLike[str]) -> str:
     """
     extension = PurePath(fspath(path)).suffix.lower()
     if extension not in _EXTENSIONS:
-        raise UsageError(problems.unknown_ending(fspath(path), _EXTENSIONS))
+        raise UsageError(unknown_ending(fspath(path)))
     return extension
+
+
+@rule("GT402", replaces=("GT413",))
+def unknown_ending(path: str) -> Diagnostic:
+    """The file's ending does not name a kind of picture that graphtool writes.
+
+    `.dot` is Graphviz' source, `.svg` and `.pdf` scale, `.png` has 144 points to the inch, `.html`
+    is a page in which blocks open and pairs are chosen.
+    """
+    is_device = PurePath(path).is_relative_to("/dev")
+    stem = "" if is_device else path.rpartition(".")[0] or path
+    return Diagnostic(
+        message=f"`{path}` does not end as a picture does: {', '.join(_EXTENSIONS)}",
+        help=f"{stem or 'picture'}.svg",
+    )
 
 
 def _check_level(level: Level | str | None, focus: str | None) -> Level | None:
@@ -192,7 +215,7 @@ def _check_level(level: Level | str | None, focus: str | None) -> Level | None:
 
 
 def _picture(subject: Subject, drawing: _Drawing, diagnostics: Iterable[Diagnostic]) -> Picture:
-    notes = (problems.simplified(note, Severity.NOTE) for note in drawing.notes)
+    notes = (simplified(note, Severity.NOTE) for note in drawing.notes)
     report = Report.of((*diagnostics, *notes))
     return Picture(subject=subject, dot=drawing.dot, level=drawing.level, report=report)
 
@@ -215,10 +238,12 @@ def _lay_out(
         except LayoutTimeoutError:
             level = _coarser(drawing.level)
             if level is None:
-                raise GraphtoolError(problems.layout_timeout(engine.name, seconds)) from None
+                raise GraphtoolError(
+                    engine_failed(engine.name, f"the layout took over {seconds:g} s", help=FOCUS)
+                ) from None
         slow = f"the layout at level {drawing.level.value} took over {seconds:g} s"
         message = f"{slow}: drawn at level {level.value}"
-        raised.append(problems.simplified(message, help=problems.FOCUS))
+        raised.append(simplified(message, help=FOCUS))
         drawing = _draw(subject, level)
 
 
@@ -235,10 +260,8 @@ def _draw(subject: Subject, level: Level | None = None, focus: _Focus | None = N
     """
     if focus is not None or level is Level.OP:
         return _draw_operators(subject, focus)
-    if isinstance(subject, Scene):
-        board = board_of_scene(subject, level)
-    else:
-        board = board_of(subject, level)
+    board = board_of(subject, level)
+    if not isinstance(subject, Scene):
         parts = {card.part for panel in board.panels for card in panel.cards}
         has_few_parts = parts <= {CardPart.BODY, CardPart.HEAD}
         if level is None and has_few_parts and len(diagram_of(subject).boxes) <= _FEW_BOXES:
@@ -249,7 +272,7 @@ def _draw(subject: Subject, level: Level | None = None, focus: _Focus | None = N
 def _draw_operators(subject: Subject, focus: _Focus | None) -> _Drawing:
     if isinstance(subject, Scene):
         return _draw_operators_of_both(subject, focus)
-    diagram = diagram_of(subject, None, network_name(subject))
+    diagram = diagram_of(subject)
     if not diagram.boxes:
         return _draw(subject, Level.BLOCK)
     if focus is not None:
@@ -263,7 +286,6 @@ def _draw_operators_of_both(scene: Scene, focus: _Focus | None) -> _Drawing:
         diagram_of(
             graph,
             role,
-            network_name(graph),
             ranks=ranks,
             diagnostics=diagnostics_by_operator(report, graph, role),
         )
@@ -285,8 +307,8 @@ def _draw_operators_of_both(scene: Scene, focus: _Focus | None) -> _Drawing:
         (box_key(pairs.teacher, pair.teacher.name), box_key(pairs.student, pair.student.name))
         for pair in pairs
     )
-    marks = marks_of(report, scene.graphs)
-    return _Drawing(diagrams_dot([teacher, student], dict.fromkeys(keys), marks), Level.OP)
+    dot = diagrams_dot([teacher, student], dict.fromkeys(keys), worst_first(report))
+    return _Drawing(dot, Level.OP)
 
 
 def _ranks(names: Mapping[int, str]) -> Mapping[str, tuple[int, ...]]:

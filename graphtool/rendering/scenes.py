@@ -15,7 +15,6 @@ from graphtool.both import Both
 from graphtool.diagnostics import Report, Severity, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import Pair, PairSet
-from graphtool.matching.relations import AnalysedPair, relation_of
 from graphtool.structure import Structure, analyse
 
 # Merging is imported only for a merge: its import takes half as long as a picture.
@@ -141,24 +140,9 @@ def _subject_of_live(x: Drawable) -> Subject:
 
 
 def _numbered(teacher: Graph, student: Graph, losses: Iterable[Pair]) -> PairSet:
-    """Return the pairs of losses, which may be of several calls, by ranks in their order.
-
-    What was paired by hand has no relation yet: shapes tell it.
-    """
-    structures = analyse(teacher), analyse(student)
-
-    def related(pair: Pair) -> Pair:
-        ends = AnalysedPair(
-            kind=pair.kind,
-            teacher=structures[0],
-            teacher_name=pair.teacher.name,
-            student=structures[1],
-            student_name=pair.student.name,
-        )
-        return replace(pair, relation=relation_of(ends))
-
-    pairs = (replace(related(pair), rank=rank) for rank, pair in enumerate(losses, 1))
-    return PairSet(teacher=teacher, student=student, pairs=tuple(pairs))
+    """Return the pairs of losses, which may be of several calls, by ranks in their order."""
+    pairs = tuple(replace(pair, rank=rank) for rank, pair in enumerate(losses, 1))
+    return PairSet(teacher=teacher, student=student, pairs=pairs)
 
 
 def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:

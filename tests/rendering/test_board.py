@@ -11,7 +11,7 @@ import pytest
 from graphtool import suggest_pairs
 from graphtool.graph import Graph
 from graphtool.rendering.board import Board, Card, CardPart, Level
-from graphtool.rendering.boards import board_of, board_of_scene
+from graphtool.rendering.boards import board_of
 from graphtool.rendering.scenes import Scene
 from graphtool.sources import read
 from graphtool.structure import analyse
@@ -85,12 +85,14 @@ def test_a_transformer_has_embeddings_numbered_layers_and_a_head() -> None:
 
 def test_a_paired_value_ends_its_row_and_stands_beside_its_partner() -> None:
     graph = read(FIXTURES / "cnn.json")
-    board = board_of_scene(Scene(pairs=suggest_pairs(graph, graph)))
+    board = board_of(Scene(pairs=suggest_pairs(graph, graph)))
 
-    for link in board.links:
-        assert link.teacher == link.student
-        row = board.panels[0].cards[link.teacher.card].rows[link.teacher.row]
-        assert set(link.ranks) <= set(row.ranks)
+    for pill in board.pills:
+        teacher, student = pill.spots
+        assert teacher is not None
+        assert teacher == student
+        row = board.panels[0].cards[teacher.card].rows[teacher.row]
+        assert set(pill.ranks) <= set(row.ranks)
     assert {left for left, right in lines(board) if left == right} == set(dict(lines(board)))
 
 
@@ -106,7 +108,7 @@ def test_one_network_with_control_flow_counts_the_parameters_inside_of_blocks() 
 @pytest.mark.slow
 def test_a_resnet_beside_a_mobilenet_reads_as_an_expert_would_draw_it() -> None:
     pairs = suggest_pairs(vision("resnet50"), vision("mobilenet_v3_small"))
-    board = board_of_scene(Scene(pairs=pairs))
+    board = board_of(Scene(pairs=pairs))
     middle = card(board, "14 × 14")
 
     assert [card.title for card in board.panels[0].cards] == [
@@ -125,7 +127,7 @@ def test_a_resnet_beside_a_mobilenet_reads_as_an_expert_would_draw_it() -> None:
     assert middle.multiply_adds == 1_464_336_384
     assert [row.bar for row in middle.rows][1] == 1
     assert ("Head: Linear", "Head: Linear") in lines(board)
-    texts = {tag.text for link in board.links for tag in link.tags}
+    texts = {tag.text for pill in board.pills for tag in pill.tags}
     assert {"1000 = 1000", "2048 ← 96"} <= texts
 
 
@@ -166,7 +168,7 @@ def test_rows_share_out_whole_networks_of_many_families(name: str, level: Level)
 @pytest.mark.parametrize("teacher", ["resnet50", "vgg16", "googlenet"])
 def test_each_row_is_in_one_line_and_rows_keep_their_order(teacher: str, student: str) -> None:
     pairs = suggest_pairs(vision(teacher), vision(student))
-    board = board_of_scene(Scene(pairs=pairs))
+    board = board_of(Scene(pairs=pairs))
 
     for place, panel in enumerate(board.panels):
         shown = [
@@ -177,9 +179,9 @@ def test_each_row_is_in_one_line_and_rows_keep_their_order(teacher: str, student
         ]
         rows = [(c, r) for c, card in enumerate(panel.cards) for r in range(len(card.rows))]
         assert shown == rows
-    pills = Counter(index for band in board.bands for line in band.lines for index in line.links)
-    assert pills == dict.fromkeys(range(len(board.links)), 1)
-    assert sorted(rank for link in board.links for rank in link.ranks) == list(
+    pills = Counter(index for band in board.bands for line in band.lines for index in line.pills)
+    assert pills == dict.fromkeys(range(len(board.pills)), 1)
+    assert sorted(rank for pill in board.pills for rank in pill.ranks) == list(
         range(1, len(pairs) + 1)
     )
 

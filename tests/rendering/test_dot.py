@@ -127,6 +127,19 @@ def test_a_program_without_operators_is_drawn_as_its_header_alone(level: str) ->
     assert "empty" in texts(laid_out(empty(), level))
 
 
+@pytest.mark.slow
+def test_the_box_of_a_recurrent_operator_counts_its_parameters() -> None:
+    import paddle
+
+    from tests.networks import built
+
+    dot = render(built(lambda: paddle.nn.LSTM(16, 8), [10, 16]), level="op").dot
+
+    assert ">rnn<" in dot
+    # Two matrices, 32 × 16 and 32 × 8, and two biases.
+    assert f">{32 * 16 + 32 * 8 + 2 * 32} parameters<" in dot
+
+
 def test_conditions_and_loops_are_frames_at_level_op() -> None:
     root = ElementTree.fromstring(laid_out(read(FIXTURES / "control.json"), "op"))
     clusters = [node for node in root.iter(f"{SVG}g") if node.get("class") == "cluster"]

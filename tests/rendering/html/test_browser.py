@@ -457,7 +457,7 @@ def test_every_operator_of_any_network_is_in_one_block(
           }
         }
         const { networks } = JSON.parse(document.getElementById("data").textContent);
-        const wanted = networks[0].blocks.flatMap(({ b }) => b);
+        const wanted = networks[0].blocks.flatMap(({ boxes }) => boxes);
         const names = shown.map((box) => box.getAttribute("aria-label") ?? box.textContent);
         return [names, wanted.length];
         """

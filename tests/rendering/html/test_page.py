@@ -78,7 +78,7 @@ def test_no_name_ends_the_data_or_becomes_markup(cnn: Graph, tmp_path: Path) -> 
     assert page.count("<script") == 2
     assert "<img" not in page
     data = data_of(page)
-    shown = data["networks"][0]["values"][0]["l"]
+    shown = data["networks"][0]["values"]["rows"][0][3]
     assert shown == printable(name)
     assert data["raw"][shown] == name
 
@@ -90,9 +90,9 @@ def test_blocks_that_are_alike_share_a_drawing(cnn: Graph, tmp_path: Path) -> No
 
     assert (len(drawings), len(blocks)) == (5, 10)
     for block in blocks:
-        ids = re.findall(r' id="(\w+)"', drawings[block["d"]])
-        boxes = [f"b{index}" for index in range(len(block["b"]))]
-        assert sorted(ids) == sorted(boxes + [f"i{index}" for index in range(len(block["i"]))])
+        ids = re.findall(r' id="(\w+)"', drawings[block["drawing"]])
+        boxes = [f"b{index}" for index in range(len(block["boxes"]))]
+        assert sorted(ids) == sorted(boxes + [f"i{index}" for index in range(len(block["inputs"]))])
 
 
 def test_without_an_engine_there_is_no_page(
@@ -128,7 +128,7 @@ def test_blocks_are_listed_where_their_layout_fails(
     assert found.code == "GT404"
     assert found.message.endswith(why)
     assert [level["level"] for level in data["levels"]] == ["block"]
-    assert {block["d"] for block in data["networks"][0]["blocks"]} == {None}
+    assert {block["drawing"] for block in data["networks"][0]["blocks"]} == {None}
 
 
 @pytest.mark.slow
@@ -146,4 +146,4 @@ def test_levels_and_a_focus_say_how_a_page_starts(cnn: Graph, tmp_path: Path) ->
         "module": ["module", "stage"],
         "op": [],
     }
-    assert (side, data["networks"][0]["values"][value]["n"]) == (0, "relu_0")
+    assert (side, data["networks"][0]["values"]["rows"][value][0]) == (0, "relu_0")
