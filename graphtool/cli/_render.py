@@ -88,10 +88,12 @@ def check_picture(path: str | None, *, folder: str | None = None) -> None:
     if path == _STDOUT:
         message = "argument --render: a picture goes to a file, not to stdout"
         raise UsageError(wrong_usage(message, help="--render picture.svg"))
-    from graphtool.rendering.engine import check_engine
+    from graphtool.rendering.engine import engine_for
     from graphtool.rendering.picture import extension_of
 
-    check_engine(extension_of(path))
+    extension = extension_of(path)
+    if extension != ".dot":
+        engine_for(extension)
     if folder is None or Path(path).absolute().parent != Path(folder).absolute():
         check_writable(path)
 

@@ -345,7 +345,7 @@ def neighbourhood(diagram: Diagram, values: AbstractSet[str], radius: int) -> Di
 
 def diagrams_dot(
     diagrams: Sequence[Diagram],
-    pairs: Iterable[tuple[str, str]] = (),
+    pairs: Iterable[Sequence[str]] = (),
     findings: Sequence[Diagnostic] = (),
 ) -> str:
     """Return the DOT of one network or two, with a list of diagnostics below.

@@ -228,7 +228,7 @@ def worst_first(report: Report) -> tuple[Diagnostic, ...]:
 
 
 def diagnostics_by_operator(
-    report: Report, graph: Graph, role: str
+    report: Report, graph: Graph, role: str | None
 ) -> Mapping[str, Sequence[Diagnostic]]:
     """Return the diagnostics at each Operator of a network, by its name, the worst first."""
     result: dict[str, list[Diagnostic]] = {}
@@ -249,7 +249,7 @@ def _spot(
     return next((spots[name] for name in names if name in spots), None)
 
 
-def _operators_at(graph: Graph, role: str, where: Where) -> Iterator[Operator]:
+def _operators_at(graph: Graph, role: str | None, where: Where) -> Iterator[Operator]:
     """Yield the Operators at a location: the one named, or a Value's producer and its readers."""
     if where.value is None or where.role != role:
         return

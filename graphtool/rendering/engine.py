@@ -19,10 +19,9 @@ __all__ = [
     "GET_ENGINE",
     "Engine",
     "LayoutTimeoutError",
-    "check_engine",
     "engine_failed",
+    "engine_for",
     "find_engine",
-    "no_engine",
     "simplified",
 ]
 
@@ -99,32 +98,16 @@ class Engine:
         return Path(self.path).name
 
     def draw(self, dot: str, format: str, seconds: float) -> bytes:
-        """Return the picture of DOT as `svg`, `png` or `pdf`; several graphs give several.
+        """Return the picture of DOT as `html` (an SVG), `svg`, `png` or `pdf`, of each graph in it.
 
-        Raises LayoutTimeoutError, and GraphtoolError: GT403 if the engine fails, GT401 for a format
-        that it doesn't support.
+        Raises LayoutTimeoutError, and GraphtoolError: GT403 if the engine fails.
         """
-        self.check(format)
-        command = [self.path, f"-T{format}"]
-        if format == "png":
-            command.append(f"-Gdpi={_PNG_DPI}")
-        if self.name == _PURE:
-            dot = dot.replace(f'"{FONT}"', _PURE_FONT)
-        picture = self._run(command, dot.encode("utf-8", "replace"), seconds)
-        return picture.replace(_PURE_FONT_FAMILY, FONT.encode()) if self.name == _PURE else picture
-
-    def check(self, format: str) -> None:
-        """Check that the engine supports a format.
-
-        Raises GraphtoolError: GT401.
-        """
-        if format == "pdf" and self.name == _PURE:
-            raise GraphtoolError(no_engine(f".{format}", self.name))
-
-    def _run(self, command: list[str], dot: bytes, seconds: float) -> bytes:
+        is_pure = self.name == _PURE
+        dot = dot.replace(f'"{FONT}"', _PURE_FONT) if is_pure else dot
+        dpi = [f"-Gdpi={_PNG_DPI}"] if format == "png" else []
         try:
             process = subprocess.Popen(
-                command,
+                [self.path, f"-T{'svg' if format == 'html' else format}", *dpi],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -134,43 +117,33 @@ class Engine:
             status = error.strerror or str(error)
             raise GraphtoolError(engine_failed(self.name, status)) from None
         try:
-            output, stderr = process.communicate(dot, timeout=seconds)
+            output, stderr = process.communicate(dot.encode("utf-8", "replace"), timeout=seconds)
         except BaseException as error:
-            _kill_group(process)
+            # The child of a wrapper script would keep the pipes open.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise LayoutTimeoutError from None
             raise
-        if process.returncode or not output:
-            status = _status_text(process.returncode)
+        code = process.returncode
+        if code or not output:
+            status = f"exit status {code}" if code else "it drew nothing"
+            status = f"killed by signal {-code}" if code < 0 else status
             text = stderr.decode("utf-8", "replace").strip()[:_MAX_STDERR]
             raise GraphtoolError(engine_failed(self.name, status, text))
-        return output
+        return output.replace(_PURE_FONT_FAMILY, FONT.encode()) if is_pure else output
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill an engine and its children: the child of a wrapper script would keep the pipes open."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def _status_text(code: int) -> str:
-    if code < 0:
-        return f"killed by signal {-code}"
-    return f"exit status {code}" if code else "it drew nothing"
-
-
-def check_engine(extension: str) -> None:
-    """Check that an engine supports a file extension; `.dot` needs none.
+def engine_for(extension: str) -> Engine:
+    """Return an engine that draws files of this extension.
 
     Raises GraphtoolError: GT401.
     """
-    if extension == ".dot":
-        return
     engine = find_engine()
-    if engine is None:
-        raise GraphtoolError(no_engine(extension))
-    engine.check("svg" if extension == ".html" else extension[1:])
+    if engine is None or (extension == ".pdf" and engine.name == _PURE):
+        raise GraphtoolError(no_engine(extension, None if engine is None else engine.name))
+    return engine
 
 
 def find_engine() -> Engine | None:

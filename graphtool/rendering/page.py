@@ -27,7 +27,7 @@ from graphtool.rendering._labels import FONT
 from graphtool.rendering._operators import Box, Edge, block_dot, diagram_of
 from graphtool.rendering.board import Board, Level, Panel
 from graphtool.rendering.boards import board_of, compared, outermost
-from graphtool.rendering.engine import FOCUS, Engine, LayoutTimeoutError, simplified
+from graphtool.rendering.engine import FOCUS, LayoutTimeoutError, engine_for, simplified
 from graphtool.rendering.scenes import Scene, Subject, network_name
 from graphtool.selectors import find
 from graphtool.structure import Structure
@@ -93,7 +93,6 @@ def page_of(
     subject: Subject,
     drawn: Board | None,
     svg: bytes,
-    engine: Engine,
     *,
     seconds: float,
     focus: str | None = None,
@@ -123,7 +122,8 @@ def page_of(
     svgs = [_inline(svg.decode())]
     try:
         if sources or dots:
-            laid_out = engine.draw("\n".join((*sources, *dots)), "svg", seconds).decode()
+            source = "\n".join((*sources, *dots))
+            laid_out = engine_for(".html").draw(source, "svg", seconds).decode()
             svgs += map(_inline, re.findall("<svg.*?</svg>", laid_out, re.DOTALL))
     except (LayoutTimeoutError, GraphtoolError) as error:
         is_slow = isinstance(error, LayoutTimeoutError)

@@ -136,7 +136,7 @@ def test_the_box_of_a_recurrent_operator_counts_its_parameters() -> None:
     dot = render(built(lambda: paddle.nn.LSTM(16, 8), [10, 16]), level="op").dot
 
     assert ">rnn<" in dot
-    # Two matrices, 32 × 16 and 32 × 8, and two biases.
+    # Two matrices, of 16 and of 8 columns, and two biases.
     assert f">{32 * 16 + 32 * 8 + 2 * 32} parameters<" in dot
 
 
