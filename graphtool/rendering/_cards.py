@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Diagnostic, Severity, counted
 from graphtool.rendering._labels import (
     FLOW,
-    FONT,
     INK,
     MUTED,
     PAIR,
     PAPER,
     SEVERITIES,
     Cell,
+    Dot,
     Scheme,
     amount,
     cell,
     gap,
     line,
+    new_dot,
     row,
     scheme_of,
     table,
@@ -42,10 +42,7 @@ from graphtool.rendering.board import (
     Tag,
 )
 
-__all__ = ["Dot", "board_dot", "findings_label"]
-
-# A Digraph of the package graphviz, which has no types.
-Dot: TypeAlias = Any
+__all__ = ["board_dot", "findings_label"]
 
 # Heights in points; a card's border adds one point on each side.
 _LINE, _TITLE, _OVERVIEW, _BORDER = 20, 27, 30, 1
@@ -58,16 +55,11 @@ _CODE, _SEVERITY, _SLUG, _FINDING_INDENT, _MAX_FINDINGS = 46, 56, 150, 10, 12
 # The space between a network and the pair column, in points.
 _COLUMN_SPACE = 21.6
 _GRAPH = {
-    "bgcolor": "transparent",
-    "rankdir": "TB",
     "newrank": "true",
     "nodesep": f"{_COLUMN_SPACE / 72:g}",
     "ranksep": "0.25",
     "splines": "spline",
-    "pad": "0.25",
-    "fontname": FONT,
 }
-_NODE = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
 # dot 2.42 mixes up the attributes of flat edges between ports without the defaults for `dir` and
 # `arrowhead`, and `constraint=false` on the edges of pairs.
 _EDGES = {
@@ -91,8 +83,8 @@ _POINT = {
     "fillcolor": FLOW,
     "penwidth": "0",
 }
-_LANE_EDGE = {"headclip": "false", "penwidth": "1.2"}
-_LANE_STRAIGHT = {"tailclip": "false", "weight": "3"}
+_LANE_EDGE = {"penwidth": "1.2"}
+_FROM_POINT = {"tailclip": "false"}
 _UP = {"dir": "back", "arrowtail": "normal"}
 _DOWN = {"dir": "forward", "arrowhead": "normal"}
 # Node names: prefixes for the cards of each Panel and for the pair column, and one whole name.
@@ -101,9 +93,7 @@ _PANELS, _PAIRS, _FINDINGS = ("left", "right"), "pairs", "findings"
 
 def board_dot(board: Board) -> str:
     """Return the DOT of a Board."""
-    from graphviz import Digraph
-
-    dot: Dot = Digraph("graphtool", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGES)
+    dot = new_dot(_GRAPH, _EDGES)
     cards, lanes = _CardColumn.of(board), _lanes_of(board)
     pairs = _PairColumn.of(board) if len(board.panels) > 1 else None
     heads = [
@@ -127,7 +117,7 @@ def board_dot(board: Board) -> str:
     for prefix, panel in zip(_PANELS, board.panels, strict=False):
         _draw_flows(dot, prefix, panel)
     for lane in lanes:
-        _draw_lane(dot, lane)
+        lane.draw(dot)
     if pairs is not None:
         _draw_pairs(dot, board)
     if pairs is not None and board.findings:
@@ -191,20 +181,17 @@ def _scheme(pill: Pill) -> Scheme:
     return PAIR if pill.severity is None else SEVERITIES[pill.severity]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Lane:
-    """The way of branches from one Row past the bands in between, to one Row or several.
+    """The way of branches from one Row past the bands `between`, to Rows below in their bands.
 
-    `panel` is the index of its Panel, `side` the one on which it lies: `w` or `e`. `ends` are
-    Rows below `start` with their bands, except that a branch which comes back up has a lane of its
-    own from the Row that it ends at, `is_up`.
+    A branch that comes back up has a lane of its own, from the Row that it ends at.
     """
 
     name: str
-    panel: int
     side: str
-    start: RowIndex
-    ends: Sequence[tuple[int, RowIndex]]
+    start: str
+    ends: Sequence[tuple[int, str]]
     between: range
     is_up: bool
 
@@ -212,44 +199,36 @@ class _Lane:
         """Return the node of the lane in a band."""
         return f"{self.name}_{band}"
 
+    def draw(self, dot: Dot) -> None:
+        """Draw edges through the points of the lane, and from them to its ends."""
+        points = [self.start, *map(self.point, self.between)]
+        for index, (tail, head) in enumerate(pairwise(points)):
+            style = {**_FROM_POINT, "weight": "3"} if index else _UP if self.is_up else {}
+            dot.edge(tail, head, headclip="false", **_LANE_EDGE, **style)
+        for band, end in self.ends:
+            index = band - self.between.start
+            style = _DOWN if not self.is_up else {} if index else _UP
+            clip = _FROM_POINT if index else {}
+            dot.edge(points[index], end, **_LANE_EDGE, **clip, **style)
+
 
 def _lanes_of(board: Board) -> Sequence[_Lane]:
     """Return the lanes of all branches, the longest first."""
     lanes: list[_Lane] = []
     for index, panel in enumerate(board.panels):
         bands = {band.cards[index]: number for number, band in enumerate(board.bands)}
-        ways: dict[tuple[RowIndex, RowIndex | None], list[tuple[int, RowIndex]]] = {}
+        side = "w" if index == 0 and len(board.panels) > 1 else "e"
+        ways: dict[tuple[RowIndex, RowIndex | None], list[tuple[int, str]]] = {}
         for source, target in panel.jumps:
-            start, end = sorted((source, target))
-            up = end if start == target else None
-            ways.setdefault((start, up), []).append((bands[end.card], end))
-        for number, ((start, up), ends) in enumerate(ways.items()):
-            lane = _Lane(
-                name=f"lane{index}_{number}",
-                panel=index,
-                side="w" if index == 0 and len(board.panels) > 1 else "e",
-                start=start,
-                ends=ends,
-                between=range(bands[start.card] + 1, max(ends)[0]),
-                is_up=up is not None,
-            )
-            lanes.append(lane)
+            upper, lower = sorted((source, target))
+            way = (upper, lower if target < source else None)
+            end = (bands[lower.card], f"{_port(index, lower)}:{side}")
+            ways.setdefault(way, []).append(end)
+        for number, ((upper, up), ends) in enumerate(ways.items()):
+            name, start = f"lane{index}_{number}", f"{_port(index, upper)}:{side}"
+            between = range(bands[upper.card] + 1, max(ends)[0])
+            lanes.append(_Lane(name, side, start, ends, between, up is not None))
     return sorted(lanes, key=lambda lane: -len(lane.between))
-
-
-def _draw_lane(dot: Dot, lane: _Lane) -> None:
-    """Draw a lane through its points, and from them to its rows."""
-    start = f"{_port(lane.panel, lane.start)}:{lane.side}"
-    for index, (tail, head) in enumerate(pairwise((start, *map(lane.point, lane.between)))):
-        shown = _LANE_STRAIGHT if index else _UP if lane.is_up else {}
-        dot.edge(tail, head, **_LANE_EDGE, **shown)
-    for band, end in lane.ends:
-        is_beside = band - 1 in lane.between
-        tail = lane.point(band - 1) if is_beside else start
-        clip = {"tailclip": "false"} if is_beside else {}
-        shown = _DOWN if not lane.is_up else {} if is_beside else _UP
-        target = f"{_port(lane.panel, end)}:{lane.side}"
-        dot.edge(tail, target, penwidth=_LANE_EDGE["penwidth"], **clip, **shown)
 
 
 def _widest(texts: Iterable[str], minimum: int, maximum: int, size: float = 10) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
+from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Severity
 from graphtool.graph import UNKNOWN_DIM, Shape
@@ -21,12 +22,14 @@ __all__ = [
     "PAPER",
     "SEVERITIES",
     "Cell",
+    "Dot",
     "Scheme",
     "amount",
     "cell",
     "dims",
     "gap",
     "line",
+    "new_dot",
     "row",
     "scheme_of",
     "styled",
@@ -35,6 +38,8 @@ __all__ = [
 ]
 
 FONT = "Helvetica,Arial,sans-serif"
+# A Digraph of the package graphviz, which has no types.
+Dot: TypeAlias = Any
 # Distinct with deuteranopia and protanopia, of contrast 4.2 or more on opaque fills.
 PAPER, INK, MUTED, FLOW = "#FFFFFF", "#1B2430", "#5F6B7A", "#8793A3"
 
@@ -176,9 +181,18 @@ def line(height: float, *cells: Cell, drop: float = _TEXT_DROP, **attributes: st
     Backgrounds are its own: hairlines show between those of neighbours.
     """
     width, inner = sum(each.width for each in cells), height - drop
-    inside = row(*(each.draw(inner) for each in cells))
+    inside = row(*(each.draw(inner) for each in cells if each.width))
     content = table(inside, width=width, height=inner, valign="BOTTOM")
     return cell(content, width=width, height=height, **attributes)
+
+
+def new_dot(graph: Mapping[str, str], edges: Mapping[str, str]) -> Dot:
+    """Begin a graph of tables, with further attributes of the graph and of its edges."""
+    from graphviz import Digraph
+
+    shared = {"bgcolor": "transparent", "rankdir": "TB", "pad": "0.25", "fontname": FONT}
+    nodes = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
+    return Digraph("graphtool", graph_attr={**shared, **graph}, node_attr=nodes, edge_attr=edges)
 
 
 def gap(width: float, height: float) -> str:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from graphtool.diagnostics import Diagnostic
 from graphtool.graph import Graph, Operator, Origin, Value
 from graphtool.ops import is_training, kind_of, statistics_of
-from graphtool.rendering._cards import Dot, findings_label
+from graphtool.rendering._cards import findings_label
 from graphtool.rendering._labels import (
     FLOW,
     FONT,
@@ -22,11 +22,13 @@ from graphtool.rendering._labels import (
     PAPER,
     SEVERITIES,
     Cell,
+    Dot,
     Scheme,
     amount,
     dims,
     gap,
     line,
+    new_dot,
     row,
     scheme_of,
     styled,
@@ -72,15 +74,7 @@ _MAX_ATTRIBUTES = 4
 _SPATIAL_ATTRIBUTES = frozenset({"kernel", "stride", "pad", "dilation"})
 # Deeper Blocks share one frame.
 _MAX_DEPTH = 12
-_GRAPH = {
-    "bgcolor": "transparent",
-    "rankdir": "TB",
-    "nodesep": "0.25",
-    "ranksep": "0.3",
-    "pad": "0.25",
-    "fontname": FONT,
-}
-_NODE = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
+_GRAPH = {"nodesep": "0.25", "ranksep": "0.3"}
 _EDGE = {
     "color": FLOW,
     "penwidth": "1.2",
@@ -352,7 +346,7 @@ def diagrams_dot(
 
     `pairs` are the keys of paired boxes, the teacher's first; those that aren't drawn are ignored.
     """
-    dot = _new_dot()
+    dot = new_dot(_GRAPH, _EDGE)
     nodes = [diagram.nodes for diagram in diagrams]
     for diagram, names in zip(diagrams, nodes, strict=True):
         scheme = scheme_of(diagram.role)
@@ -371,12 +365,6 @@ def diagrams_dot(
             for last in list(names.values())[-1:]:
                 dot.edge(last, _FINDINGS, style="invis")
     return dot.source
-
-
-def _new_dot() -> Dot:
-    from graphviz import Digraph
-
-    return Digraph("graphtool", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
 
 
 def _draw_boxes(
@@ -430,7 +418,7 @@ def block_dot(
 
     Nodes are `b0`, `b1` … for its boxes, and `i0`, `i1` … for those outside that they read.
     """
-    dot = _new_dot()
+    dot = new_dot(_GRAPH, _EDGE)
     nodes = {box.key: f"b{index}" for index, box in enumerate(boxes)}
     nodes |= {box.key: f"i{index}" for index, box in enumerate(inputs)}
     slot = Cell(_NAME_WIDTH + 2 * _PAD, NAME_SLOT, _SMALL, MUTED, align="CENTER")
