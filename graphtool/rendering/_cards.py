@@ -5,7 +5,7 @@ Rows have the ids `teacher-<card>-<row>`, pills those of their names: `pair-0`, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -94,8 +94,8 @@ _PANELS, _PAIRS, _FINDINGS = ("left", "right"), "pairs", "findings"
 def board_dot(board: Board) -> str:
     """Return the DOT of a Board."""
     dot = new_dot(_GRAPH, _EDGES)
-    cards, lanes = _CardColumn.of(board), _lanes_of(board)
-    pairs = _PairColumn.of(board) if len(board.panels) > 1 else None
+    cards, lanes = _CardColumn(board), _lanes_of(board)
+    pairs = _PairColumn(board) if len(board.panels) > 1 else None
     heads = [
         (f"{_PANELS[index]}_head", cards.header(panel)) for index, panel in enumerate(board.panels)
     ]
@@ -238,48 +238,31 @@ def _widest(texts: Iterable[str], minimum: int, maximum: int, size: float = 10) 
     return min(maximum, max(minimum, int(widest) + _PADDING))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _CardColumn:
-    """Draws cards; widths of their columns in points are equal for all cards of a Board.
+    """Draws cards; widths of their columns in points are equal for all cards of a Board."""
 
-    `title` is 0 but at level STAGE. `fills` are the backgrounds of rows with pills.
-    """
-
-    board: Board
-    title: int
-    name: int
-    times: int
-    numbers: tuple[int, ...]
-    fills: Mapping[tuple[int, RowIndex], str]
-
-    @classmethod
-    def of(cls, board: Board) -> _CardColumn:
-        """Measure the contents of all columns of a Board."""
+    def __init__(self, board: Board) -> None:
         cards = [card for panel in board.panels for card in panel.cards]
         rows = [row for card in cards for row in card.rows]
         is_overview = board.level is Level.STAGE
-        fills: dict[tuple[int, RowIndex], str] = {}
+        self.board = board
+        # 0 but at level STAGE.
+        self.title = _widest((card.title for card in cards), 70, 200, 12) if is_overview else 0
+        self.name = _widest((f"{row.name} {row.factor}" for row in rows), 104, 230)
+        self.times = _widest(map(_times, rows), 30, 60)
+        self.numbers = [
+            _widest((_numbers(each)[place] for each in (*cards, *rows)), minimum, 60)
+            for place, minimum in enumerate((34, 52, 54))
+        ]
+        self.indent = _TITLE_INDENT if is_overview else _INDENT
+        lead = self.indent + self.title + self.name + self.times
+        self.width = lead + sum(self.numbers) + _GAP + _BAR
+        # The backgrounds of rows with pills.
+        self.fills: dict[tuple[int, RowIndex], str] = {}
         for pill in board.pills:
             for index, spot in enumerate(pill.spots):
                 if spot is not None:
-                    fills.setdefault((index, spot), _scheme(pill).tint)
-        return cls(
-            board=board,
-            title=_widest((card.title for card in cards), 70, 200, 12) if is_overview else 0,
-            name=_widest((f"{row.name} {row.factor}" for row in rows), 104, 230),
-            times=_widest(map(_times, rows), 30, 60),
-            numbers=tuple(
-                _widest((_numbers(each)[place] for each in (*cards, *rows)), minimum, 60)
-                for place, minimum in enumerate((34, 52, 54))
-            ),
-            fills=fills,
-        )
-
-    @property
-    def width(self) -> int:
-        """The width inside the border."""
-        lead = _TITLE_INDENT + self.title if self.title else _INDENT
-        return lead + self.name + self.times + sum(self.numbers) + _GAP + _BAR
+                    self.fills.setdefault((index, spot), _scheme(pill).tint)
 
     def header(self, panel: Panel) -> str:
         """Draw a network's header: role, inputs, name, totals, and the titles of the columns."""
@@ -316,7 +299,7 @@ class _CardColumn:
             ("", _GAP, "LEFT"),
             ("of MACs", _BAR, "LEFT"),
         )
-        indent = Cell((_TITLE_INDENT if self.title else _INDENT) + _BORDER)
+        indent = Cell(self.indent + _BORDER)
         cells = (Cell(width, text, 9, scheme.on_full, align=side) for text, width, side in titles)
         lines.append(row(line(20, indent, *cells, Cell(_BORDER))))
         return table(*lines, bgcolor=scheme.full)
@@ -367,15 +350,11 @@ class _CardColumn:
         # The space below the bar centres it on the row.
         bar = cell(width=length, height=_BAR_HEIGHT, bgcolor=scheme.full)
         bar = table(row(bar), gap(length, 2), width=length, height=_BAR_HEIGHT + 2)
-        lead = (
-            (Cell(_TITLE_INDENT), Cell(self.title, card.title, 12, scheme.full, bold=True))
-            if self.title
-            else (Cell(_INDENT),)
-        )
         return (
-            *lead,
+            Cell(self.indent),
+            Cell(self.title, card.title, 12, scheme.full, bold=True),
             Cell(name, block.name, bold=is_bold),
-            *((Cell(self.name - name, block.factor, color=MUTED),) if factor else ()),
+            Cell(self.name - name, block.factor, color=MUTED),
             Cell(self.times, _times(block), color=scheme.full, bold=True),
             *self._number_cells(*((card, INK) if self.title else (block, MUTED)), is_bold=False),
             Cell(_GAP - 1),
@@ -400,18 +379,10 @@ def _times(block: BlockRow) -> str:
     return f"× {block.times}" if block.times > 1 else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _PairColumn:
     """Draws pills; widths of label, body, headline and the column are in points."""
 
-    board: Board
-    label_width: int
-    body_width: int
-    header_width: int
-
-    @classmethod
-    def of(cls, board: Board) -> _PairColumn:
-        """Measure the pills of a Board and its headline."""
+    def __init__(self, board: Board) -> None:
         lines = [_pills_on(board, line) for band in board.bands for line in band.lines]
         tags = [tag for pills in lines for pill in pills for tag in pill.tags]
         with_extra = (
@@ -420,19 +391,12 @@ class _PairColumn:
             if tag.extra
         )
         body = max(_widest((tag.text for tag in tags), 72, 220), int(max(with_extra, default=0)))
-        return cls(
-            board=board,
-            label_width=_widest((tag.label for tag in tags), 20, 90),
-            body_width=min(220, body),
-            header_width=_widest(board.headline, 104, 200, 12),
-        )
-
-    @property
-    def width(self) -> int:
-        """The width of the widest line."""
-        lines = (line for band in self.board.bands for line in band.lines)
-        widths = (self._line_width(_pills_on(self.board, line)) for line in lines)
-        return max(self.header_width, max(widths, default=0) + _PILL_MARGIN)
+        self.board = board
+        self.label_width = _widest((tag.label for tag in tags), 20, 90)
+        self.body_width = min(220, body)
+        self.header_width = _widest(board.headline, 104, 200, 12)
+        widest = max(map(self._line_width, lines), default=0)
+        self.width = max(self.header_width, widest + _PILL_MARGIN)
 
     def _line_width(self, pills: Sequence[Pill]) -> int:
         tags = [tag for pill in pills for tag in pill.tags]

@@ -8,6 +8,7 @@ import subprocess
 import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from shutil import which
 
@@ -18,8 +19,7 @@ __all__ = [
     "FOCUS",
     "GET_ENGINE",
     "Engine",
-    "LayoutTimeoutError",
-    "engine_failed",
+    "LayoutLimitError",
     "engine_for",
     "find_engine",
     "simplified",
@@ -82,8 +82,8 @@ def simplified(
     return Diagnostic(message=message, severity=severity, help=help)
 
 
-class LayoutTimeoutError(Exception):
-    """The engine was killed because it took too long."""
+class LayoutLimitError(GraphtoolError):
+    """The layout took too long, or the picture is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +97,10 @@ class Engine:
         """Return the file name of the executable."""
         return Path(self.path).name
 
-    def draw(self, dot: str, format: str, seconds: float) -> bytes:
+    def draw(self, dot: str, format: str, seconds: float, max_size: float = inf) -> bytes:
         """Return the picture of DOT as `html` (an SVG), `svg`, `png` or `pdf`, of each graph in it.
 
-        Raises LayoutTimeoutError, and GraphtoolError: GT403 if the engine fails.
+        Raises LayoutLimitError, and GraphtoolError: GT403 if the engine fails.
         """
         is_pure = self.name == _PURE
         dot = dot.replace(f'"{FONT}"', _PURE_FONT) if is_pure else dot
@@ -124,7 +124,8 @@ class Engine:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise LayoutTimeoutError from None
+                slow = engine_failed(self.name, f"the layout took over {seconds:g} s", help=FOCUS)
+                raise LayoutLimitError(slow) from None
             raise
         code = process.returncode
         if code or not output:
@@ -132,6 +133,8 @@ class Engine:
             status = f"killed by signal {-code}" if code < 0 else status
             text = stderr.decode("utf-8", "replace").strip()[:_MAX_STDERR]
             raise GraphtoolError(engine_failed(self.name, status, text))
+        if len(output) > max_size:
+            raise LayoutLimitError(engine_failed(self.name, "the picture is too large", help=FOCUS))
         return output.replace(_PURE_FONT_FAMILY, FONT.encode()) if is_pure else output
 
 

@@ -62,7 +62,6 @@ const isShown = (pair) => !state.hidden.has(pair.kind);
 const rowOf = (value) => value?.box?.block?.rows[state.level];
 // The row at the level that is shown, or the box where Operators are drawn.
 const shownAt = (value) => (levels.length ? rowOf(value)?.link : value.box?.node);
-const toggle = (set, item) => set.delete(item) || set.add(item);
 const center = (element) => element?.scrollIntoView({ block: "center", inline: "nearest" });
 const dtypeOf = (value) => value.dtype ?? "float32";
 const dims = (shape) =>
@@ -227,17 +226,10 @@ function go(network, value, box = value.box, row = null) {
   target.focus({ preventScroll: true });
 }
 
-function pick(network, value) {
-  state.picked[network.side] = value ?? null;
-  drawPicked();
-}
+const pick = (network, value) => pickAll(state.picked.with(network.side, value ?? null));
 
-function pickBoth(ends) {
-  state.picked = [...ends];
-  drawPicked();
-}
-
-function drawPicked() {
+function pickAll(values) {
+  state.picked = values;
   tint();
   drawDetails();
 }
@@ -273,7 +265,7 @@ function choose(held) {
     if (isOut && pair.own) pairs.splice(pairs.indexOf(pair), 1);
     state.chosen[isOut ? "delete" : "add"](pair);
   }
-  if (held.length === 1) state.picked = [...held[0].ends];
+  if (held.length === 1) state.picked = held[0].ends;
   update();
 }
 
@@ -285,7 +277,7 @@ function update() {
   }
   drawOwnPairs();
   drawPairs();
-  drawPicked();
+  pickAll(state.picked);
 }
 
 // Pairs of one's own choice are dashed lines from row to row.
@@ -378,13 +370,12 @@ function drawPairs() {
   const scrolled = pairsPane.querySelector("ul")?.scrollTop;
   const toggles = [...new Set(pairs.map((pair) => pair.kind))].map((kind) => {
     const onclick = () => {
-      toggle(state.hidden, kind);
+      if (!state.hidden.delete(kind)) state.hidden.add(kind);
       update();
     };
-    const pressed = { "aria-pressed": String(!state.hidden.has(kind)), title: "show or hide" };
     const count = pairs.filter((pair) => pair.kind === kind).length;
-    return el("button", { id: `kind-${kind}`, ...pressed, onclick },
-      `${kind.replaceAll("_", " ")} ${count}`);
+    return el("button", { id: `kind-${kind}`, "aria-pressed": String(!state.hidden.has(kind)),
+      title: "show or hide", onclick }, `${kind.replaceAll("_", " ")} ${count}`);
   });
   const shown = pairs.filter(isShown);
   const own = pairs.filter((pair) => pair.own).length;
@@ -414,7 +405,7 @@ function pairItem(pair) {
     onchange: () => choose([pair]),
   });
   const show = () => {
-    pickBoth(pair.ends);
+    pickAll(pair.ends);
     for (const value of pair.ends) center(shownAt(value));
   };
   const name = el("button", { id: `show-${place}`, onclick: show }, namesOf(pair));
@@ -461,7 +452,7 @@ function pairDetails(teacher, student) {
     el("h3", {}, `${title} · ${pair.kind}`),
     list({ relation: pair.relation, adapter: pair.adapter, loss: pair.loss,
       score: pair.score?.toFixed(2), "other taps": pair.taps.map(({ tap, ends }) =>
-        el("button", { onclick: () => pickBoth(ends) }, tap)) }),
+        el("button", { onclick: () => pickAll(ends) }, tap)) }),
     el("ul", {}, ...items(pair.why)),
     el("ul", { class: "warnings" }, ...items(pair.warnings)),
     el("button", { id: "choose", onclick: () => choose([pair]) },
@@ -544,14 +535,11 @@ const results = el("ul", { id: "results", "aria-label": "search results", hidden
 
 function drawResults() {
   const found = search(query.value);
-  const items = found.slice(0, MOST).map(({ network, value, row, box, name, about }) => {
-    const onclick = () => {
+  const items = found.slice(0, MOST).map(({ network, value, row, box, name, about }) =>
+    el("li", {}, el("button", { class: network.role, onclick: () => {
       results.hidden = true;
       go(network, value, box, row);
-    };
-    return el("li", {}, el("button", { class: network.role, onclick },
-      span("name", name), span("note", about), span("shape", dims(value?.shape))));
-  });
+    } }, span("name", name), span("note", about), span("shape", dims(value?.shape)))));
   const rest = found.length > MOST ? `${found.length - MOST} more` : "";
   const about = found.length ? rest : "nothing found";
   results.replaceChildren(...items, ...(about ? [el("li", { class: "note" }, about)] : []));

@@ -27,8 +27,8 @@ from graphtool.rendering._labels import FONT
 from graphtool.rendering._operators import Box, Edge, block_dot, diagram_of
 from graphtool.rendering.board import Board, Level, Panel
 from graphtool.rendering.boards import board_of, compared, outermost
-from graphtool.rendering.engine import FOCUS, LayoutTimeoutError, engine_for, simplified
-from graphtool.rendering.scenes import Scene, Subject, network_name
+from graphtool.rendering.engine import FOCUS, engine_for, simplified
+from graphtool.rendering.scenes import Scene, Subject, network_name, networks_of
 from graphtool.selectors import find
 from graphtool.structure import Structure
 from graphtool.text import printable
@@ -102,8 +102,6 @@ def page_of(
     `svg` is that of `drawn`, or of Operators if that is None. The page has a drawing of the stages
     as well, or of the blocks if `drawn` is at level STAGE. A focus opens the block of its Value.
     """
-    is_scene = isinstance(subject, Scene)
-    graphs, roles = (subject.graphs, ("teacher", "student")) if is_scene else ((subject,), (None,))
     boards: list[Board] = []
     if drawn is not None:
         other = Level.BLOCK if drawn.level is Level.STAGE else Level.STAGE
@@ -112,7 +110,7 @@ def page_of(
     boards = [board for board in boards if board is drawn or board.rows <= _MAX_ROWS]
     networks = [
         _Network(graph, role, None if detailed is None else detailed.panels[index])
-        for index, (graph, role) in enumerate(zip(graphs, roles, strict=True))
+        for index, (role, graph) in enumerate(networks_of(subject))
     ]
     sources = [with_links(board_dot(board)) for board in boards[1:]]
     dots = list(dict.fromkeys(dot for network in networks for dot in network.drawings if dot))
@@ -125,14 +123,9 @@ def page_of(
             source = "\n".join((*sources, *dots))
             laid_out = engine_for(".html").draw(source, "svg", seconds).decode()
             svgs += map(_inline, re.findall("<svg.*?</svg>", laid_out, re.DOTALL))
-    except (LayoutTimeoutError, GraphtoolError) as error:
-        is_slow = isinstance(error, LayoutTimeoutError)
-        why = (
-            f"the layout took over {seconds:g} s"
-            if is_slow
-            else error.report.diagnostics[0].message
-        )
-        message = f"blocks open as lists of operators, not as drawings: {why}"
+    except GraphtoolError as error:
+        reason = error.report.diagnostics[0].message
+        message = f"blocks open as lists of operators, not as drawings: {reason}"
         diagnostics.append(simplified(message, help=FOCUS))
     first = 1 + len(sources)
     levels, drawings = svgs[:first], svgs[first:]
@@ -145,17 +138,17 @@ def page_of(
             {**_fields(found, _FINDING_FIELDS), "severity": found.severity.value}
             for found in findings
         ],
-        **(_pairs_data(subject, networks) if is_scene else {}),
+        **(_pairs_data(subject, networks) if isinstance(subject, Scene) else {}),
         "networks": [network.data(indices) for network in networks],
         "focus": None if focus is None else _focus_data(networks, focus),
     }
     raw: dict[str, str] = {}
     data = {**_with_printable_texts(data, raw), "raw": raw}
-    if is_scene:
+    if isinstance(subject, Scene):
         # The script appends a table for each pair.
         recipe = recipe_text(replace(subject.pairs, pairs=()))
         data["recipe"] = recipe.replace("\npairs = []\n", "\n", 1)
-    title = " → ".join(map(network_name, graphs))
+    title = " → ".join(network_name(graph) for _, graph in networks_of(subject))
     return _html(title, data, levels, drawings), tuple(diagnostics)
 
 

@@ -32,15 +32,9 @@ from graphtool.rendering._operators import (
 )
 from graphtool.rendering.board import Board, CardPart, Level
 from graphtool.rendering.boards import board_of, diagnostics_by_operator, worst_first
-from graphtool.rendering.engine import (
-    FOCUS,
-    LayoutTimeoutError,
-    engine_failed,
-    engine_for,
-    simplified,
-)
+from graphtool.rendering.engine import FOCUS, LayoutLimitError, engine_for, simplified
 from graphtool.rendering.page import page_of, with_links
-from graphtool.rendering.scenes import Drawable, Scene, Subject, subject_of
+from graphtool.rendering.scenes import Drawable, Scene, Subject, networks_of, subject_of
 from graphtool.selectors import find
 
 __all__ = ["Picture", "extension_of", "render"]
@@ -210,17 +204,15 @@ def _lay_out(
     engine, raised = engine_for(extension), list[Diagnostic]()
     while True:
         dot = with_links(drawing.dot) if extension == ".html" else drawing.dot
-        reason = f"took over {seconds:g} s"
-        with suppress(LayoutTimeoutError):
-            data = engine.draw(dot, extension[1:], seconds)
-            if len(data) <= max_size:
-                return data, drawing, raised
-            reason = "is too large to show here"
-        coarser = _FINE_TO_COARSE[_FINE_TO_COARSE.index(drawing.level) + 1 :]
-        if not coarser:
-            raise GraphtoolError(engine_failed(engine.name, f"the layout {reason}", help=FOCUS))
-        slow = f"the layout at level {drawing.level.value} {reason}"
-        raised.append(simplified(f"{slow}: drawn at level {coarser[0].value}", help=FOCUS))
+        try:
+            return engine.draw(dot, extension[1:], seconds, max_size), drawing, raised
+        except LayoutLimitError as error:
+            coarser = _FINE_TO_COARSE[_FINE_TO_COARSE.index(drawing.level) + 1 :]
+            if not coarser:
+                raise
+            reason = error.report.diagnostics[0].message
+        message = f"{reason} at level {drawing.level.value}: drawn at level {coarser[0].value}"
+        raised.append(simplified(message, help=FOCUS))
         drawing = _draw(subject, coarser[0])
 
 
@@ -242,24 +234,22 @@ def _draw(
 
 
 def _draw_operators(subject: Subject, focus: str | None = None, radius: int = 0) -> _Drawing:
+    networks, pairs, report = networks_of(subject), (), Report()
     if isinstance(subject, Scene):
-        graphs, roles, pairs = subject.graphs, ("teacher", "student"), subject.pairs.pairs
-        report = subject.report or Report()
-    else:
-        graphs, roles, pairs, report = (subject,), (None,), (), Report()
+        pairs, report = subject.pairs.pairs, subject.report or report
     ends = [(pair.teacher.name, pair.student.name) for pair in pairs]
     # Values, each with the index of its network: those selected, and those paired with them.
     focused: set[tuple[int, str]] = set()
     if focus is not None:
-        for side, graph in enumerate(graphs):
+        for side, (_, graph) in enumerate(networks):
             with suppress(ReadError):
                 focused.add((side, find(graph, focus).name))
         if not focused:
-            find(graphs[0], focus)
+            find(networks[0][1], focus)
         paired = [set(enumerate(names)) for names in ends]
         focused.update(*(pair for pair in paired if not focused.isdisjoint(pair)))
     diagrams: list[Diagram] = []
-    for side, (graph, role) in enumerate(zip(graphs, roles, strict=True)):
+    for side, (role, graph) in enumerate(networks):
         ranks: dict[str, list[int]] = {}
         for pair, names in zip(pairs, ends, strict=True):
             ranks.setdefault(names[side], []).append(pair.rank)
@@ -271,5 +261,6 @@ def _draw_operators(subject: Subject, focus: str | None = None, radius: int = 0)
         diagrams.append(diagram)
     if not any(diagram.boxes for diagram in diagrams):
         return _draw(subject, Level.BLOCK)
+    graphs = [graph for _, graph in networks]
     keys = dict.fromkeys(tuple(map(box_key, graphs, names)) for names in ends)
     return _Drawing(diagrams_dot(diagrams, keys, worst_first(report)), Level.OP)
