@@ -36,7 +36,7 @@ const levels = data.levels.map((level, place) => {
     for (const block of blocks) block.rows[place] = made;
     return made;
   })));
-  const at = (spot, side) => spot && rows[side][spot[0]][spot[1]];
+  const at = (spot, side) => spot && rows[side][spot.card][spot.row];
   return { ...level, rows, pills: [], spots: level.spots.map((spots) => spots.map(at)) };
 });
 const detailed = Math.max(0, levels.findIndex(({ level }) => level !== "stage"));

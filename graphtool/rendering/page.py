@@ -7,7 +7,8 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -25,7 +26,7 @@ from graphtool.matching.relations import adapter_of, loss_of, relation_of, warni
 from graphtool.rendering._cards import board_dot
 from graphtool.rendering._labels import FONT
 from graphtool.rendering._operators import Box, Edge, block_dot, diagram_of
-from graphtool.rendering.board import Board, Level, Panel
+from graphtool.rendering.board import BlockRow, Board, Level, Panel
 from graphtool.rendering.boards import board_of, compared, outermost
 from graphtool.rendering.engine import FOCUS, engine_for, simplified
 from graphtool.rendering.scenes import Scene, Subject, network_name, networks_of
@@ -80,8 +81,6 @@ _PairForm: TypeAlias = "tuple[str, str, str | None, str, tuple[str, ...]]"
 # What the page knows of Values and of Operators, the rarest last: None at the end is left out.
 _VALUE_FIELDS = ("name", "shape", "class", "layer", "fingerprint", "dtype", "output", "parameter")
 _BOX_FIELDS = ("results", "type", "index", "lines", "operands", "module", "source", "name")
-_PAIR_FIELDS = ("rank", "kind", "loss", "adapter", "why", "warnings")
-_FINDING_FIELDS = ("code", "slug", "message", "count")
 
 
 def with_links(dot: str) -> str:
@@ -130,30 +129,22 @@ def page_of(
     first = 1 + len(sources)
     levels, drawings = svgs[:first], svgs[first:]
     indices = {dot: index for index, dot in enumerate(dots[: len(drawings)])}
-    findings = drawn.findings or () if drawn is not None else ()
     data = {
         "levels": [_level_data(board, networks) for board, _ in zip(boards, levels, strict=False)],
         "notes": () if drawn is None else drawn.notes,
-        "findings": [
-            {**_fields(found, _FINDING_FIELDS), "severity": found.severity.value}
-            for found in findings
-        ],
+        "findings": (drawn.findings or ()) if drawn is not None else (),
         **(_pairs_data(subject, networks) if isinstance(subject, Scene) else {}),
         "networks": [network.data(indices) for network in networks],
         "focus": None if focus is None else _focus_data(networks, focus),
     }
     raw: dict[str, str] = {}
-    data = {**_with_printable_texts(data, raw), "raw": raw}
+    data = {**_plain(data, raw), "raw": raw}
     if isinstance(subject, Scene):
         # The script appends a table for each pair.
         recipe = recipe_text(replace(subject.pairs, pairs=()))
         data["recipe"] = recipe.replace("\npairs = []\n", "\n", 1)
     title = " → ".join(network_name(graph) for _, graph in networks_of(subject))
     return _html(title, data, levels, drawings), tuple(diagnostics)
-
-
-def _fields(item: object, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in names}
 
 
 def _inline(svg: str) -> str:
@@ -205,6 +196,11 @@ class _Network:
         name = self.graph.blocks[box.block].owner or box.key
         operator = self.graph.operators.get(name)
         return name if operator is None else outermost(self.graph, operator).name
+
+    def blocks_of(self, row: BlockRow) -> Sequence[int]:
+        """Return the indices of the blocks of a row."""
+        known = (self.block_of.get(name) for name in row.operators)
+        return [block for block in dict.fromkeys(known) if block is not None]
 
     def index(self, name: str) -> int:
         """Return the index of a Value."""
@@ -288,29 +284,18 @@ def _level_data(board: Board, networks: Sequence[_Network]) -> dict[str, object]
     rows = [
         [
             [
-                {
-                    "title": card.title,
-                    "name": row.name,
-                    "blocks": list(
-                        dict.fromkeys(
-                            network.block_of[name]
-                            for name in row.operators
-                            if name in network.block_of
-                        )
-                    ),
-                }
+                {"title": card.title, "name": row.name, "blocks": network.blocks_of(row)}
                 for row in card.rows
             ]
             for card in panel.cards
         ]
         for panel, network in zip(board.panels, networks, strict=True)
     ]
-    spots = [pill.spots for pill in board.pills if pill.severity is not None]
     return {
-        "level": board.level.value,
+        "level": board.level,
         "rows": rows,
         "ranks": [pill.ranks for pill in board.pills if pill.severity is None],
-        "spots": [[spot and (spot.card, spot.row) for spot in ends] for ends in spots],
+        "spots": [pill.spots for pill in board.pills if pill.severity is not None],
     }
 
 
@@ -343,14 +328,19 @@ def _pairs_data(scene: Scene, networks: Sequence[_Network]) -> dict[str, object]
 
     pairs = [
         {
-            **_fields(pair, _PAIR_FIELDS),
+            "rank": pair.rank,
+            "kind": pair.kind,
+            "loss": pair.loss,
+            "weight": float(pair.weight),
+            "adapter": pair.adapter,
             "relation": relation_of(
                 compared(pair.kind, scene.structures, pair.teacher.name, pair.student.name)
             ),
-            "weight": float(pair.weight),
             "score": float(pair.score),
+            "why": pair.why,
+            "warnings": pair.warnings,
             "ends": ends(pair),
-            "taps": [{"tap": tap.tap.value, "ends": ends(tap)} for tap in pair.alternatives],
+            "taps": [{"tap": tap.tap, "ends": ends(tap)} for tap in pair.alternatives],
         }
         for pair in scene.pairs
     ]
@@ -379,8 +369,8 @@ def _form(structures: Both[Structure], teacher: str, student: str) -> _PairForm:
     pair = compared(kind, structures, teacher, student)
     relation = relation_of(pair)
     return (
-        kind.value,
-        relation.value,
+        kind,
+        relation,
         adapter_of(pair, relation),
         loss_of(pair, relation),
         tuple(warnings(pair, relation)),
@@ -395,18 +385,25 @@ def _focus_data(networks: Sequence[_Network], focus: str) -> tuple[int, int] | N
     return None
 
 
-def _with_printable_texts(data: Any, raw: dict[str, str]) -> Any:
-    """Return data with all its texts printable, and note in `raw` what the changed ones were."""
+def _plain(data: Any, raw: dict[str, str]) -> Any:
+    """Return data for JSON with all its texts printable; note in `raw` what the changed ones were.
+
+    Records become objects.
+    """
+    if isinstance(data, Enum):
+        return data.value
     if isinstance(data, str):
         text = printable(data)
         if text != data:
             raw[text] = data
         return text
+    if is_dataclass(data):
+        data = {field.name: getattr(data, field.name) for field in fields(data)}
     if isinstance(data, dict):
         held = cast("dict[str, Any]", data)
-        return {key: _with_printable_texts(value, raw) for key, value in held.items()}
+        return {key: _plain(value, raw) for key, value in held.items()}
     if isinstance(data, list | tuple):
-        return [_with_printable_texts(value, raw) for value in cast("list[Any]", data)]
+        return [_plain(value, raw) for value in cast("list[Any]", data)]
     return data
 
 

@@ -132,13 +132,11 @@ def test_blocks_are_listed_where_their_layout_fails(
 
 
 @pytest.mark.slow
-def test_levels_and_a_focus_say_how_a_page_starts(cnn: Graph, tmp_path: Path) -> None:
+def test_a_page_starts_at_its_level(cnn: Graph, tmp_path: Path) -> None:
     levels = {
         level: [each["level"] for each in data_of(written(cnn, tmp_path, level=level))["levels"]]
         for level in ("stage", "block", "module", "op")
     }
-    data = data_of(written(suggest_pairs(cnn, cnn), tmp_path, focus="relu_0"))
-    side, value = data["focus"]
 
     assert levels == {
         "stage": ["stage", "block"],
@@ -146,4 +144,3 @@ def test_levels_and_a_focus_say_how_a_page_starts(cnn: Graph, tmp_path: Path) ->
         "module": ["module", "stage"],
         "op": [],
     }
-    assert (side, data["networks"][0]["values"]["rows"][value][0]) == (0, "relu_0")
