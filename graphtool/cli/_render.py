@@ -25,15 +25,14 @@ _STDOUT, _RADIUS = "-", 2
 
 def run_render(args: Namespace) -> int:
     """Read the networks, draw them and print the path of the picture."""
-    from graphtool.rendering.scenes import Scene, network_name
+    from graphtool.rendering.scenes import network_name, networks_of
 
     if args.output != _STDOUT:
         check_picture(args.output)
     subject = _subject(args)
     path = args.output
     if path is None:
-        graphs = subject.graphs if isinstance(subject, Scene) else (subject,)
-        path = f"{'-'.join(map(network_name, graphs))}.svg"
+        path = f"{'-'.join(network_name(graph) for _, graph in networks_of(subject))}.svg"
     path = None if path == _STDOUT else path
     options = {"level": args.level, "focus": args.focus, "radius": args.radius or _RADIUS}
     picture = _draw(subject, path, quiet=args.format == "json", **options)
@@ -88,10 +87,12 @@ def check_picture(path: str | None, *, folder: str | None = None) -> None:
     if path == _STDOUT:
         message = "argument --render: a picture goes to a file, not to stdout"
         raise UsageError(wrong_usage(message, help="--render picture.svg"))
-    from graphtool.rendering.engine import check_engine
+    from graphtool.rendering.engine import engine_for
     from graphtool.rendering.picture import extension_of
 
-    check_engine(extension_of(path))
+    extension = extension_of(path)
+    if extension != ".dot":
+        engine_for(extension)
     if folder is None or Path(path).absolute().parent != Path(folder).absolute():
         check_writable(path)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from graphtool.cli._arguments import parsers
 from graphtool.cli._console import TITLE, Column, print_table, results, write_json
 from graphtool.cli._explain import all_docs
-from graphtool.rendering.engine import find_engine
-from graphtool.rendering.problems import GET_ENGINE
+from graphtool.rendering.engine import GET_ENGINE, find_engine
 from graphtool.text import escaped_bounded, shell_command
 from graphtool.toolkits import CONFIGS
 from graphtool.version import DISTRIBUTION

@@ -1,6 +1,6 @@
 """Write the DOT of a Board: a table for each card, and pills between two networks.
 
-Rows have the ids `teacher-<card>-<row>`, pills `pair-<link>` and `mark-<mark>`.
+Rows have the ids `teacher-<card>-<row>`, pills those of their names: `pair-0`, `mark-0`.
 """
 
 from __future__ import annotations
@@ -8,72 +8,58 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeAlias
 
-from graphtool.diagnostics import counted
+from graphtool.diagnostics import Diagnostic, Severity, counted
 from graphtool.rendering._labels import (
     FLOW,
-    FONT,
     INK,
     MUTED,
     PAIR,
     PAPER,
     SEVERITIES,
+    Cell,
+    Dot,
     Scheme,
     amount,
     cell,
-    filled,
     gap,
-    percent,
+    line,
+    new_dot,
     row,
     scheme_of,
     table,
-    text,
     width_of,
 )
 from graphtool.rendering.board import (
-    Band,
     BlockRow,
     Board,
     Card,
     Level,
     Line,
-    Mark,
     Panel,
+    Pill,
     RowIndex,
     Tag,
 )
 
-__all__ = ["Dot", "board_dot", "findings_label"]
-
-# A Digraph of the package graphviz, which has no types.
-Dot: TypeAlias = Any
+__all__ = ["board_dot", "findings_label"]
 
 # Heights in points; a card's border adds one point on each side.
-_LINE_HEIGHT, _TITLE_HEIGHT, _OVERVIEW_HEIGHT, _BORDER = 20, 27, 30, 1
-# The space above the text of a row, which centres capital letters.
-_TEXT_DROP = 3
-_INDENT, _TITLE_INDENT, _GAP, _BAR_WIDTH, _MAX_BAR, _BAR_HEIGHT = 14, 9, 9, 45, 38, 7
-_PADDING, _SPACE, _MARGIN = 6, 4, 10
+_LINE, _TITLE, _OVERVIEW, _BORDER = 20, 27, 30, 1
+_INDENT, _TITLE_INDENT, _GAP, _BAR, _MAX_BAR, _BAR_HEIGHT, _MARGIN = 14, 9, 9, 45, 38, 7, 10
+_PADDING, _SPACE = 6, 4
 # Pills: heights, widths and the space between two.
 _PILL_HEIGHT, _EDGE, _SMALL_TYPE, _PILL_MARGIN = 16, 2, 8, 6
-_MIN_LABEL, _MIN_BODY, _MIN_HEADER = 20, 72, 104
-_MAX_LABEL, _MAX_BODY, _MAX_HEADER = 90, 220, 200
 # The table of findings: widths of its columns, and how many it shows.
 _CODE, _SEVERITY, _SLUG, _FINDING_INDENT, _MAX_FINDINGS = 46, 56, 150, 10, 12
 # The space between a network and the pair column, in points.
 _COLUMN_SPACE = 21.6
 _GRAPH = {
-    "bgcolor": "transparent",
-    "rankdir": "TB",
     "newrank": "true",
     "nodesep": f"{_COLUMN_SPACE / 72:g}",
     "ranksep": "0.25",
     "splines": "spline",
-    "pad": "0.25",
-    "fontname": FONT,
 }
-_NODE = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
 # dot 2.42 mixes up the attributes of flat edges between ports without the defaults for `dir` and
 # `arrowhead`, and `constraint=false` on the edges of pairs.
 _EDGES = {
@@ -85,6 +71,7 @@ _EDGES = {
 }
 _FLOW_EDGE = {"weight": "50", "dir": "forward", "arrowhead": "normal"}
 _PAIR_EDGE = {"penwidth": "2.2", "dir": "none", "constraint": "false"}
+_HIDDEN = {"style": "invis"}
 # Branches: a point in a lane, and edges that are straight but never pull cards out of their column.
 _POINT = {
     "label": "",
@@ -96,660 +83,417 @@ _POINT = {
     "fillcolor": FLOW,
     "penwidth": "0",
 }
-_LANE_EDGE = {"headclip": "false", "penwidth": "1.2"}
-_LANE_STRAIGHT = {"tailclip": "false", "weight": "3"}
+_LANE_EDGE = {"penwidth": "1.2"}
+_FROM_POINT = {"tailclip": "false"}
 _UP = {"dir": "back", "arrowtail": "normal"}
 _DOWN = {"dir": "forward", "arrowhead": "normal"}
 # Node names: prefixes for the cards of each Panel and for the pair column, and one whole name.
-_PANEL_NODES, _PAIRS_NODE, _FINDINGS_NODE = ("left", "right"), "pairs", "findings"
+_PANELS, _PAIRS, _FINDINGS = ("left", "right"), "pairs", "findings"
 
 
 def board_dot(board: Board) -> str:
     """Return the DOT of a Board."""
-    from graphviz import Digraph
-
-    dot: Dot = Digraph("graphtool", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGES)
-    columns = _Columns.of(board)
-    pair_column = _PairColumn.of(board) if len(board.panels) > 1 else None
-    lanes = _lanes_of(board)
-    headers = [
-        (_PANEL_NODES[index], _header_label(panel, columns))
-        for index, panel in enumerate(board.panels)
+    dot = new_dot(_GRAPH, _EDGES)
+    cards, lanes = _CardColumn(board), _lanes_of(board)
+    pairs = _PairColumn(board) if len(board.panels) > 1 else None
+    heads = [
+        (f"{_PANELS[index]}_head", cards.header(panel)) for index, panel in enumerate(board.panels)
     ]
-    if pair_column is not None:
-        headers.insert(1, (_PAIRS_NODE, _pair_column_header(board, pair_column)))
-    _draw_rank(dot, "head", headers)
-    for index, band in enumerate(board.bands):
-        west, east = (
-            [
-                f"{lane.name}_{index}"
-                for lane in lanes
-                if lane.side == side and index in lane.between
-            ]
-            for side in ("w", "e")
-        )
-        nodes = _cells(board, band, columns, pair_column)
-        _draw_rank(dot, str(index), nodes, west, east[::-1])
-    nodes = [_draw_flows(dot, board, index) for index in range(len(board.panels))]
+    if pairs is not None:
+        heads.insert(1, (f"{_PAIRS}_head", pairs.header()))
+    _draw_rank(dot, heads)
+    for number, band in enumerate(board.bands):
+        nodes = [
+            (f"{prefix}_{card}", cards.card(index, card, [line.rows[index] for line in band.lines]))
+            for index, (prefix, card) in enumerate(zip(_PANELS, band.cards, strict=False))
+            if card is not None
+        ]
+        if pairs is not None:
+            place = 0 if band.cards[0] is None else 1
+            nodes.insert(place, (f"{_PAIRS}_{number}", pairs.label(band.lines)))
+        passing = [lane for lane in lanes if number in lane.between]
+        west, east = ([x.point(number) for x in passing if x.side == side] for side in "we")
+        _draw_rank(dot, nodes, west, east[::-1])
+    for prefix, panel in zip(_PANELS, board.panels, strict=False):
+        _draw_flows(dot, prefix, panel)
     for lane in lanes:
-        _draw_lane(dot, lane, nodes[lane.panel])
-    if pair_column is not None:
-        column = [f"{_PAIRS_NODE}_{index}" for index in ("head", *range(len(board.bands)))]
-        for above, below in pairwise(column):
-            dot.edge(above, below, style="invis", weight="80")
-        for node, band in zip(column[1:], board.bands, strict=True):
-            for line in band.lines:
-                _draw_pair_edges(dot, nodes, node, _pills_on(board, line))
-        if board.marks:
-            width = 2 * (columns.inner_width + _BORDER) + pair_column.width + int(2 * _COLUMN_SPACE)
-            dot.node(_FINDINGS_NODE, f"<{findings_label(board.marks, width)}>")
-            dot.edge(column[-1], _FINDINGS_NODE, style="invis")
+        lane.draw(dot)
+    if pairs is not None:
+        _draw_pairs(dot, board)
+    if pairs is not None and board.findings:
+        width = 2 * (cards.width + _BORDER) + pairs.width + int(2 * _COLUMN_SPACE)
+        dot.node(_FINDINGS, f"<{findings_label(board.findings, width)}>")
+        dot.edge(f"{_PAIRS}_{len(board.bands) - 1}", _FINDINGS, **_HIDDEN)
     return dot.source
 
 
-def _cells(
-    board: Board, band: Band, columns: _Columns, pair_column: _PairColumn | None
-) -> Iterator[tuple[str, str]]:
-    """Yield the node name and label of each card of a band, and of its pills."""
-    for index, card in enumerate(band.cards):
-        if card is not None:
-            lines = [line.rows[index] for line in band.lines]
-            yield _PANEL_NODES[index], _card_label(board.panels[index], card, columns, lines)
-        if pair_column is not None and index == 0:
-            top, height = (
-                (0, _OVERVIEW_HEIGHT) if columns.overview else (_TITLE_HEIGHT, _LINE_HEIGHT)
-            )
-            rows = (_pill_rows(_pills_on(board, line), pair_column, height) for line in band.lines)
-            edges = [gap(pair_column.width, size) for size in (top + _BORDER, _BORDER)]
-            yield _PAIRS_NODE, table((edges[0], *rows, edges[1]))
+def _draw_flows(dot: Dot, prefix: str, panel: Panel) -> None:
+    """Draw edges from card to card, invisible if the lower one doesn't read the upper one."""
+    if panel.cards:
+        dot.edge(f"{prefix}_head:s", f"{prefix}_0:c:n", **_FLOW_EDGE)
+    for upper, lower in pairwise(range(len(panel.cards))):
+        style = {} if (upper, lower) in panel.flows else _HIDDEN
+        dot.edge(f"{prefix}_{upper}:c:s", f"{prefix}_{lower}:c:n", **_FLOW_EDGE, **style)
 
 
 def _draw_rank(
     dot: Dot,
-    index: str,
-    nodes: Iterable[tuple[str, str]],
+    nodes: Sequence[tuple[str, str]],
     west: Sequence[str] = (),
     east: Sequence[str] = (),
 ) -> None:
     """Put nodes side by side, in order, between the points of the lanes on both sides."""
     with dot.subgraph() as rank:
         rank.attr(rank="same")
-        names = [*west]
         for name, label in nodes:
-            names.append(f"{name}_{index}")
-            rank.node(names[-1], f"<{label}>")
-        names += east
+            rank.node(name, f"<{label}>")
         for point in (*west, *east):
             rank.node(point, **_POINT)
-        for tail, head in pairwise(names):
-            rank.edge(tail, head, style="invis")
+        for tail, head in pairwise((*west, *(name for name, _ in nodes), *east)):
+            rank.edge(tail, head, **_HIDDEN)
 
 
-def _draw_flows(dot: Dot, board: Board, index: int) -> list[str]:
-    """Draw the edges from card to card of a network; return the names of their nodes.
-
-    An edge is invisible if the lower card doesn't read the upper one.
-    """
-    bands = {band.cards[index]: number for number, band in enumerate(board.bands)}
-    panel, prefix = board.panels[index], _PANEL_NODES[index]
-    nodes = [f"{prefix}_{bands[card]}" for card in range(len(panel.cards))]
-    for first in nodes[:1]:
-        dot.edge(f"{prefix}_head:s", f"{first}:c:n", **_FLOW_EDGE)
-    for card, (upper, lower) in enumerate(pairwise(nodes)):
-        style = {} if (card, card + 1) in panel.flows else {"style": "invis"}
-        dot.edge(f"{upper}:c:s", f"{lower}:c:n", **_FLOW_EDGE, **style)
-    return nodes
-
-
-def _draw_pair_edges(
-    dot: Dot, cards: Sequence[Sequence[str]], node: str, pills: Sequence[_Pill]
-) -> None:
-    """Draw edges from pills to their rows, one for all the pills of the same row."""
-    for index, pill in enumerate(pills):
-        teacher, student = pill.spots
-        earlier, later = pills[:index], pills[index + 1 :]
-        attributes = {"color": pill.parts[0].scheme.full, "class": pill.name, **_PAIR_EDGE}
-        if teacher is not None and all(other.spots[0] != teacher for other in earlier):
-            dot.edge(f"{_row_port(cards[0], teacher)}:e", f"{node}:p{pill.key}:w", **attributes)
-        if student is not None and all(other.spots[1] != student for other in later):
-            dot.edge(f"{node}:q{pill.key}:e", f"{_row_port(cards[1], student)}:w", **attributes)
+def _draw_pairs(dot: Dot, board: Board) -> None:
+    """Draw edges from pills to their rows, one for all the pills of a line on the same row."""
+    column = [f"{_PAIRS}_{index}" for index in ("head", *range(len(board.bands)))]
+    for above, below in pairwise(column):
+        dot.edge(above, below, weight="80", **_HIDDEN)
+    lines = [
+        (node, [board.pills[index] for index in line.pills])
+        for node, band in zip(column[1:], board.bands, strict=True)
+        for line in band.lines
+    ]
+    for node, pills in lines:
+        for index, pill in enumerate(pills):
+            teacher, student = pill.spots
+            style = {"color": _scheme(pill).full, "class": pill.name, **_PAIR_EDGE}
+            if teacher is not None and all(x.spots[0] != teacher for x in pills[:index]):
+                dot.edge(f"{_port(0, teacher)}:e", f"{node}:in-{pill.name}:w", **style)
+            if student is not None and all(x.spots[1] != student for x in pills[index + 1 :]):
+                dot.edge(f"{node}:out-{pill.name}:e", f"{_port(1, student)}:w", **style)
 
 
-def _row_port(cards: Sequence[str], spot: RowIndex) -> str:
-    return f"{cards[spot.card]}:r{spot.row}"
+def _port(panel: int, spot: RowIndex) -> str:
+    return f"{_PANELS[panel]}_{spot.card}:r{spot.row}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _scheme(pill: Pill) -> Scheme:
+    return PAIR if pill.severity is None else SEVERITIES[pill.severity]
+
+
+@dataclass(frozen=True, slots=True)
 class _Lane:
-    """The way of branches from one Row past the bands in between, to one Row or several.
+    """The way of branches from one Row past the bands `between`, to Rows below in their bands.
 
-    `panel` is the index of its Panel, `side` the one on which it lies: `w` or `e`. `ends` are
-    Rows below `start` with their bands, except that a branch which comes back up has a lane of its
-    own from the Row that it ends at, `is_up`.
+    A branch that comes back up has a lane of its own, from the Row that it ends at.
     """
 
     name: str
-    panel: int
     side: str
-    start: RowIndex
-    ends: tuple[tuple[int, RowIndex], ...]
+    start: str
+    ends: Sequence[tuple[int, str]]
     between: range
     is_up: bool
 
+    def point(self, band: int) -> str:
+        """Return the node of the lane in a band."""
+        return f"{self.name}_{band}"
 
-def _lanes_of(board: Board) -> tuple[_Lane, ...]:
+    def draw(self, dot: Dot) -> None:
+        """Draw edges through the points of the lane, and from them to its ends."""
+        points = [self.start, *map(self.point, self.between)]
+        for index, (tail, head) in enumerate(pairwise(points)):
+            style = {**_FROM_POINT, "weight": "3"} if index else _UP if self.is_up else {}
+            dot.edge(tail, head, headclip="false", **_LANE_EDGE, **style)
+        for band, end in self.ends:
+            index = band - self.between.start
+            style = _DOWN if not self.is_up else {} if index else _UP
+            clip = _FROM_POINT if index else {}
+            dot.edge(points[index], end, **_LANE_EDGE, **clip, **style)
+
+
+def _lanes_of(board: Board) -> Sequence[_Lane]:
     """Return the lanes of all branches, the longest first."""
     lanes: list[_Lane] = []
     for index, panel in enumerate(board.panels):
         bands = {band.cards[index]: number for number, band in enumerate(board.bands)}
-        ways: dict[tuple[RowIndex, RowIndex | None], list[RowIndex]] = {}
+        side = "w" if index == 0 and len(board.panels) > 1 else "e"
+        ways: dict[tuple[RowIndex, RowIndex | None], list[tuple[int, str]]] = {}
         for source, target in panel.jumps:
-            is_up = target < source
-            upper, lower = (target, source) if is_up else (source, target)
-            ways.setdefault((upper, lower if is_up else None), []).append(lower)
-        for number, ((start, up), ends) in enumerate(ways.items()):
-            placed = tuple((bands[end.card], end) for end in ends)
-            lane = _Lane(
-                name=f"lane{index}_{number}",
-                panel=index,
-                side="w" if index == 0 and len(board.panels) > 1 else "e",
-                start=start,
-                ends=placed,
-                between=range(bands[start.card] + 1, max(placed)[0]),
-                is_up=up is not None,
-            )
-            lanes.append(lane)
-    return tuple(sorted(lanes, key=lambda lane: -len(lane.between)))
+            upper, lower = sorted((source, target))
+            way = (upper, lower if target < source else None)
+            end = (bands[lower.card], f"{_port(index, lower)}:{side}")
+            ways.setdefault(way, []).append(end)
+        for number, ((upper, up), ends) in enumerate(ways.items()):
+            name, start = f"lane{index}_{number}", f"{_port(index, upper)}:{side}"
+            between = range(bands[upper.card] + 1, max(ends)[0])
+            lanes.append(_Lane(name, side, start, ends, between, up is not None))
+    return sorted(lanes, key=lambda lane: -len(lane.between))
 
 
-def _draw_lane(dot: Dot, lane: _Lane, cards: Sequence[str]) -> None:
-    """Draw a lane through its points, and from them to its rows."""
-    start = f"{_row_port(cards, lane.start)}:{lane.side}"
-    points = [f"{lane.name}_{band}" for band in lane.between]
-    for index, (tail, head) in enumerate(pairwise([start, *points])):
-        shown = _LANE_STRAIGHT if index else _UP if lane.is_up else {}
-        dot.edge(tail, head, **_LANE_EDGE, **shown)
-    for band, end in lane.ends:
-        is_beside = band - 1 in lane.between
-        tail, clip = (
-            (f"{lane.name}_{band - 1}", {"tailclip": "false"}) if is_beside else (start, {})
-        )
-        shown = _DOWN if not lane.is_up else {} if is_beside else _UP
-        target = f"{_row_port(cards, end)}:{lane.side}"
-        dot.edge(tail, target, penwidth=_LANE_EDGE["penwidth"], **clip, **shown)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Columns:
-    """The widths of a card's columns in points, equal for all cards of a Board."""
-
-    title: int
-    name: int
-    times: int
-    size: int
-    parameters: int
-    multiply_adds: int
-    overview: bool
-
-    @classmethod
-    def of(cls, board: Board) -> _Columns:
-        """Measure the contents of all columns of a Board."""
-        cards = [card for panel in board.panels for card in panel.cards]
-        rows = [row for card in cards for row in card.rows]
-        overview = board.level is Level.STAGE
-        return cls(
-            title=_widest([card.title for card in cards], 12, 70, 200) if overview else 0,
-            name=_widest([f"{row.name} {row.factor}" for row in rows], 10, 104, 230),
-            times=_widest([_times_text(row) for row in rows], 10, 30, 60),
-            size=_widest([_size_text(card.size) for card in (*cards, *rows)], 10, 34, 60),
-            parameters=_widest([amount(card.parameters) for card in cards], 10, 52, 60),
-            multiply_adds=_widest([amount(card.multiply_adds) for card in cards], 10, 54, 60),
-            overview=overview,
-        )
-
-    @property
-    def number_width(self) -> int:
-        """Return the width of the columns of numbers and of the bar."""
-        return self.size + self.parameters + self.multiply_adds + _GAP + _BAR_WIDTH
-
-    @property
-    def inner_width(self) -> int:
-        """Return the width inside the border."""
-        lead = _TITLE_INDENT + self.title if self.overview else _INDENT
-        return lead + self.name + self.times + self.number_width
-
-
-def _widest(texts: Sequence[str], size: float, minimum: int, maximum: int) -> int:
+def _widest(texts: Iterable[str], minimum: int, maximum: int, size: float = 10) -> int:
     """Return the width of the widest text in bold, within limits, in points."""
     # Text is cut to the maximum anyway, and long text takes time to measure.
     widest = max((width_of(content[:maximum], size, bold=True) for content in texts), default=0)
     return min(maximum, max(minimum, int(widest) + _PADDING))
 
 
-def _size_text(size: int | None) -> str:
-    return "–" if size is None else str(size)
+class _CardColumn:
+    """Draws cards; widths of their columns in points are equal for all cards of a Board."""
 
+    def __init__(self, board: Board) -> None:
+        cards = [card for panel in board.panels for card in panel.cards]
+        rows = [row for card in cards for row in card.rows]
+        is_overview = board.level is Level.STAGE
+        self.board = board
+        # 0 but at level STAGE.
+        self.title = _widest((card.title for card in cards), 70, 200, 12) if is_overview else 0
+        self.name = _widest((f"{row.name} {row.factor}" for row in rows), 104, 230)
+        self.times = _widest(map(_times, rows), 30, 60)
+        self.numbers = [
+            _widest((_numbers(each)[place] for each in (*cards, *rows)), minimum, 60)
+            for place, minimum in enumerate((34, 52, 54))
+        ]
+        self.indent = _TITLE_INDENT if is_overview else _INDENT
+        lead = self.indent + self.title + self.name + self.times
+        self.width = lead + sum(self.numbers) + _GAP + _BAR
+        # The backgrounds of rows with pills.
+        self.fills: dict[tuple[int, RowIndex], str] = {}
+        for pill in board.pills:
+            for index, spot in enumerate(pill.spots):
+                if spot is not None:
+                    self.fills.setdefault((index, spot), _scheme(pill).tint)
 
-def _times_text(row: BlockRow) -> str:
-    return f"× {row.times}" if row.times > 1 else ""
-
-
-def _header_label(panel: Panel, columns: _Columns) -> str:
-    """Draw a network's header: role, inputs, name, totals, and the titles of the columns."""
-    scheme = scheme_of(panel.role)
-    role = (panel.role or "network").upper()
-    description = "  ·  ".join(filter(None, (role, panel.state, panel.inputs)))
-    parameters = f"{amount(panel.parameters)} parameters"
-    macs = f"{'' if panel.exact else '≈ '}{amount(panel.multiply_adds)} MACs"
-    lines: list[str] = []
-    for height, sizes, left, color, size, right, is_bold in (
-        (22, (9, 8), description, scheme.on_full, 10, parameters, False),
-        (26, (17, 14, 12), panel.name, PAPER, 11, macs, True),
-    ):
-        right_width = int(width_of(right, size, bold=True)) + 2 * _PADDING
-        width = columns.inner_width + 2 * _BORDER - _TITLE_INDENT - _MARGIN - right_width
-        # The largest size in which the text fits, else the smallest.
-        fitting = (
-            each for each in sizes if len(left) < width and width_of(left, each, bold=True) <= width
+    def header(self, panel: Panel) -> str:
+        """Draw a network's header: role, inputs, name, totals, and the titles of the columns."""
+        scheme = scheme_of(panel.role)
+        role = (panel.role or "network").upper()
+        description = "  ·  ".join(filter(None, (role, panel.state, panel.inputs)))
+        parameters = f"{amount(panel.parameters)} parameters"
+        macs = f"{'' if panel.exact else '≈ '}{amount(panel.multiply_adds)} MACs"
+        lines: list[str] = []
+        for height, sizes, left, color, size, right, is_bold in (
+            (22, (9, 8), description, scheme.on_full, 10, parameters, False),
+            (26, (17, 14, 12), panel.name, PAPER, 11, macs, True),
+        ):
+            right_width = int(width_of(right, size, bold=True)) + 2 * _PADDING
+            width = self.width + 2 * _BORDER - _TITLE_INDENT - _MARGIN - right_width
+            # The largest size in which the text fits, else the smallest.
+            fitting = (
+                each
+                for each in sizes
+                if len(left) < width and width_of(left, each, bold=True) <= width
+            )
+            cells = (
+                Cell(_TITLE_INDENT),
+                Cell(width, left, next(fitting, sizes[-1]), color, bold=True),
+                Cell(right_width, right, size, color, is_bold, align="RIGHT"),
+                Cell(_MARGIN),
+            )
+            lines.append(row(line(height, *cells)))
+        titles = (
+            *([("stage", self.title, "LEFT")] if self.title else ()),
+            ("mostly" if self.title else "block", self.name, "LEFT"),
+            ("×", self.times, "LEFT"),
+            *zip((panel.unit, "params", "MACs"), self.numbers, ("RIGHT",) * 3, strict=True),
+            ("", _GAP, "LEFT"),
+            ("of MACs", _BAR, "LEFT"),
         )
-        left_text = text(left, width=width, size=next(fitting, sizes[-1]), color=color, bold=True)
-        right_text = text(
-            right, width=right_width, size=size, color=color, bold=is_bold, align="RIGHT"
+        indent = Cell(self.indent + _BORDER)
+        cells = (Cell(width, text, 9, scheme.on_full, align=side) for text, width, side in titles)
+        lines.append(row(line(20, indent, *cells, Cell(_BORDER))))
+        return table(*lines, bgcolor=scheme.full)
+
+    def card(self, panel: int, index: int, lines: Sequence[int | None]) -> str:
+        """Draw a card; `lines` has the index of the row in each line, None for a blank."""
+        network = self.board.panels[panel]
+        card, scheme = network.cards[index], scheme_of(network.role)
+        prefix = f"{network.role or 'network'}-{index}"
+
+        def block(at: int) -> str:
+            fill = self.fills.get((panel, RowIndex(index, at)), PAPER)
+            cells = self._cells(card, card.rows[at], scheme, is_bold=fill != PAPER)
+            height, fill = (_OVERVIEW, scheme.tint) if self.title else (_LINE, fill)
+            return row(line(height, *cells, bgcolor=fill, port=f"r{at}", id=f"{prefix}-{at}"))
+
+        first, *_ = occupied = [number for number, at in enumerate(lines) if at is not None]
+        shown = lines[first : occupied[-1] + 1]
+        rows = [gap(self.width, _LINE) if at is None else block(at) for at in shown]
+        if not self.title:
+            rows.insert(0, row(line(_TITLE, *self._title_cells(card, scheme), bgcolor=scheme.tint)))
+        body = table(*rows, border=1, color=scheme.full, bgcolor=PAPER)
+        above, below = (
+            gap(self.width + 2 * _BORDER, _LINE * count) if count else ""
+            for count in (first, len(lines) - occupied[-1] - 1)
         )
-        cells = (
-            cell(_TITLE_INDENT, height),
-            cell(width, height, left_text),
-            cell(right_width, height, right_text, align="RIGHT"),
-            cell(_MARGIN, height),
-        )
-        lines.append(table((row(*cells),)))
+        return table(above, row(cell(body, port="c")), below)
 
-    def title(content: str, width: int, align: str = "LEFT") -> str:
-        label = text(content, width=width, size=9, color=scheme.on_full, align=align)
-        return cell(width, 20, label, align=align)
-
-    lead = (
-        (cell(_TITLE_INDENT + 1, 20), title("stage", columns.title))
-        if columns.overview
-        else (cell(_INDENT + 1, 20),)
-    )
-    titles = (
-        *lead,
-        title("mostly" if columns.overview else "block", columns.name),
-        title("×", columns.times),
-        title(panel.unit, columns.size, "RIGHT"),
-        title("params", columns.parameters, "RIGHT"),
-        title("MACs", columns.multiply_adds, "RIGHT"),
-        cell(_GAP, 20),
-        title("of MACs", _BAR_WIDTH),
-        cell(1, 20),
-    )
-    lines.append(table((row(*titles),)))
-    return table((row(filled(line)) for line in lines), fill=scheme.full)
-
-
-def _card_label(panel: Panel, index: int, columns: _Columns, lines: Sequence[int | None]) -> str:
-    """Draw a card; `lines` has the index of the row in each line, None for a blank."""
-    card, scheme = panel.cards[index], scheme_of(panel.role)
-    name = f"{panel.role or 'network'}-{index}"
-    occupied = [line for line, at in enumerate(lines) if at is not None]
-    above, below = occupied[0], len(lines) - occupied[-1] - 1
-    if columns.overview:
-        overview = _overview_row(card, scheme, columns, f"{name}-0")
-        body = table((overview,), border=scheme.full, fill=scheme.tint)
-    else:
-        rows = (
-            gap(columns.inner_width, _LINE_HEIGHT)
-            if at is None
-            else _card_row(card.rows[at], f"r{at}", scheme, columns, f"{name}-{at}")
-            for at in lines[occupied[0] : occupied[-1] + 1]
-        )
-        body = table((_title_row(card, scheme, columns), *rows), border=scheme.full, fill=PAPER)
-    width = columns.inner_width + 2 * _BORDER
-    blanks = [gap(width, _LINE_HEIGHT * count) if count else "" for count in (above, below)]
-    return table((blanks[0], row(filled(body, port="c")), blanks[1]))
-
-
-def _lowered(width: int, cells: Sequence[str]) -> str:
-    """Return a table of cells with the space above their text."""
-    return table((gap(width, _TEXT_DROP), row(filled(table((row(*cells),))))))
-
-
-def _title_row(card: Card, scheme: Scheme, columns: _Columns) -> str:
-    height = _TITLE_HEIGHT - _TEXT_DROP
-    width = columns.name + columns.times + _INDENT - _TITLE_INDENT
-    title = text(card.title, width=width, size=12, color=scheme.full, bold=True)
-    share = text(percent(card.share), width=_BAR_WIDTH, color=scheme.full, bold=True)
-    cells = (
-        cell(_TITLE_INDENT, height),
-        cell(width, height, title),
-        *_cost_cells(card, columns, height, INK, bold=True),
-        cell(_GAP, height),
-        cell(_BAR_WIDTH, height, share),
-    )
-    return row(
-        cell(
-            columns.inner_width,
-            _TITLE_HEIGHT,
-            _lowered(columns.inner_width, cells),
-            fill=scheme.tint,
-        )
-    )
-
-
-def _cost_cells(
-    costs: Card | BlockRow, columns: _Columns, height: int, color: str, *, bold: bool
-) -> Iterator[str]:
-    """Yield the cells of size, parameters and multiply-adds."""
-    contents = _size_text(costs.size), amount(costs.parameters), amount(costs.multiply_adds)
-    widths = columns.size, columns.parameters, columns.multiply_adds
-    for content, width in zip(contents, widths, strict=True):
-        label = text(content, width=width, color=color, bold=bold, align="RIGHT")
-        yield cell(width, height, label, align="RIGHT")
-
-
-def _card_row(block: BlockRow, port: str, scheme: Scheme, columns: _Columns, name: str) -> str:
-    height = _LINE_HEIGHT - _TEXT_DROP
-    fill = _row_fill(block)
-    cells = (
-        cell(_INDENT, height),
-        *_name_cells(block, scheme, columns, height, bold=fill != PAPER),
-        *_cost_cells(block, columns, height, MUTED, bold=False),
-        _bar_cell(block, scheme, height),
-    )
-    content = _lowered(columns.inner_width, cells)
-    return row(cell(columns.inner_width, _LINE_HEIGHT, content, fill=fill, port=port, id=name))
-
-
-def _row_fill(block: BlockRow) -> str:
-    """Return the background of a row: that of its worst diagnostic, or of a pair."""
-    if block.severity is not None:
-        return SEVERITIES[block.severity].tint
-    return PAIR.tint if block.ranks else PAPER
-
-
-def _name_cells(
-    block: BlockRow, scheme: Scheme, columns: _Columns, height: int, *, bold: bool
-) -> tuple[str, str, str]:
-    """Return name, factor and times in a cell each, as engines measure text differently."""
-    factor_width = int(width_of(block.factor, 10)) + _PADDING if block.factor else 0
-    available = columns.name - factor_width
-    name = text(block.name, width=available, color=INK, bold=bold)
-    name_width = min(available, int(width_of(block.name[:available], 10, bold=bold)) + _SPACE)
-    times = text(_times_text(block), width=columns.times, color=scheme.full, bold=True)
-    factor = text(block.factor, width=factor_width, color=MUTED)
-    return (
-        cell(name_width if factor_width else columns.name, height, name),
-        cell(columns.name - name_width, height, factor) if factor_width else "",
-        cell(columns.times, height, times),
-    )
-
-
-def _bar_cell(block: BlockRow, scheme: Scheme, height: int) -> str:
-    """Draw a bar of length proportional to the row's multiply-adds."""
-    width = _GAP + _BAR_WIDTH
-    length = max(1, round(block.bar * _MAX_BAR)) if block.multiply_adds else 0
-    if not length:
-        return cell(width, height)
-    parts = (
-        cell(_GAP - 1, _BAR_HEIGHT),
-        cell(length, _BAR_HEIGHT, fill=scheme.full),
-        cell(_BAR_WIDTH - length + 1, _BAR_HEIGHT),
-    )
-    above = (height - _BAR_HEIGHT - 1) // 2
-    below = height - _BAR_HEIGHT - above
-    bar = row(filled(table((row(*parts),))))
-    return cell(width, height, table((gap(width, above), bar, gap(width, below))))
-
-
-def _overview_row(card: Card, scheme: Scheme, columns: _Columns, name: str) -> str:
-    height = _OVERVIEW_HEIGHT - _TEXT_DROP
-    block = card.rows[0]
-    cells = (
-        cell(_TITLE_INDENT, height),
-        cell(
-            columns.title,
-            height,
-            text(card.title, width=columns.title, size=12, color=scheme.full, bold=True),
-        ),
-        *_name_cells(block, scheme, columns, height, bold=_row_fill(block) != PAPER),
-        *_cost_cells(card, columns, height, INK, bold=False),
-        _bar_cell(block, scheme, height),
-    )
-    content = _lowered(columns.inner_width, cells)
-    return row(
-        cell(columns.inner_width, _OVERVIEW_HEIGHT, content, fill=scheme.tint, port="r0", id=name)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _PillPart:
-    """A piece of a pill: ranks or a code, a text, and a second text in small type."""
-
-    label: str
-    body: str
-    extra: str
-    scheme: Scheme
-
-
-@dataclass(frozen=True, slots=True)
-class _Pill:
-    """A box on a line, connected to the Rows at `spots`, the teacher's first.
-
-    Edges enter at the port `p<key>` and leave at `q<key>`; `name` is its id.
-    """
-
-    key: str
-    name: str
-    parts: tuple[_PillPart, ...]
-    spots: tuple[RowIndex | None, ...]
-
-    def shares_row(self, other: _Pill) -> bool:
-        """Return whether two pills are connected to the same Row."""
-        return any(
-            spot is not None and spot == other_spot
-            for spot, other_spot in zip(self.spots, other.spots, strict=True)
+    def _title_cells(self, card: Card, scheme: Scheme) -> Sequence[Cell]:
+        share = "< 1 %" if 0 < card.share < 0.005 else f"{card.share:.0%}".replace("%", " %")
+        width = self.name + self.times + _INDENT - _TITLE_INDENT
+        return (
+            Cell(_TITLE_INDENT),
+            Cell(width, card.title, 12, scheme.full, bold=True),
+            *self._number_cells(card, INK, is_bold=True),
+            Cell(_GAP),
+            Cell(_BAR, share if card.share > 0 else "", color=scheme.full, bold=True),
         )
 
+    def _cells(
+        self, card: Card, block: BlockRow, scheme: Scheme, *, is_bold: bool
+    ) -> Sequence[Cell]:
+        """Return the cells of a row; name and factor have one each, as engines measure text."""
+        factor = int(width_of(block.factor, 10)) + _PADDING if block.factor else 0
+        name = int(width_of(block.name[: self.name], 10, bold=is_bold)) + _SPACE
+        name = min(self.name - factor, name) if factor else self.name
+        length = max(1, round(block.bar * _MAX_BAR)) if block.multiply_adds else 0
+        # The space below the bar centres it on the row.
+        bar = cell(width=length, height=_BAR_HEIGHT, bgcolor=scheme.full)
+        bar = table(row(bar), gap(length, 2), width=length, height=_BAR_HEIGHT + 2)
+        return (
+            Cell(self.indent),
+            Cell(self.title, card.title, 12, scheme.full, bold=True),
+            Cell(name, block.name, bold=is_bold),
+            Cell(self.name - name, block.factor, color=MUTED),
+            Cell(self.times, _times(block), color=scheme.full, bold=True),
+            *self._number_cells(*((card, INK) if self.title else (block, MUTED)), is_bold=False),
+            Cell(_GAP - 1),
+            Cell(length, html=bar if length else ""),
+            Cell(_BAR + 1 - length),
+        )
 
-def _pills_on(board: Board, line: Line) -> tuple[_Pill, ...]:
-    """Return the pills of a line: those of the teacher, of both networks, of the student."""
-    pills: list[_Pill] = []
-    for i in line.links:
-        link = board.links[i]
-        parts = tuple(_PillPart(_ranks(tag), tag.text, tag.adapter, PAIR) for tag in link.tags)
-        pills.append(_Pill(str(i), f"pair-{i}", parts, (link.teacher, link.student)))
-    for i in line.marks:
-        mark = board.marks[i]
-        slug, times = mark.slug, f"× {mark.count}" if mark.count > 1 else ""
-        if len(line.marks) > 1:
-            slug = times = ""
-        part = _PillPart(mark.code, slug, times, SEVERITIES[mark.severity])
-        pills.append(_Pill(f"m{i}", f"mark-{i}", (part,), mark.spots))
-
-    def position(pill: _Pill) -> int:
-        teacher, student = pill.spots
-        return 0 if student is None else 2 if teacher is None else 1
-
-    return tuple(sorted(pills, key=position))
+    def _number_cells(self, costs: Card | BlockRow, color: str, *, is_bold: bool) -> Sequence[Cell]:
+        return [
+            Cell(width, text, color=color, bold=is_bold, align="RIGHT")
+            for text, width in zip(_numbers(costs), self.numbers, strict=True)
+        ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _numbers(costs: Card | BlockRow) -> tuple[str, str, str]:
+    """Write size, parameters and multiply-adds."""
+    size = "–" if costs.size is None else str(costs.size)
+    return size, amount(costs.parameters), amount(costs.multiply_adds)
+
+
+def _times(block: BlockRow) -> str:
+    return f"× {block.times}" if block.times > 1 else ""
+
+
 class _PairColumn:
-    """The widths of a pill's label and body, of the headline and of the column, in points."""
+    """Draws pills; widths of label, body, headline and the column are in points."""
 
-    label_width: int
-    body_width: int
-    header_width: int
-    width: int
-
-    @classmethod
-    def of(cls, board: Board) -> _PairColumn:
-        """Measure the pills of a Board and its headline."""
+    def __init__(self, board: Board) -> None:
         lines = [_pills_on(board, line) for band in board.bands for line in band.lines]
-        parts = [part for line in lines for pill in line for part in pill.parts]
-        label = _widest([part.label for part in parts], 10, _MIN_LABEL, _MAX_LABEL)
-        body = _widest([part.body for part in parts], 10, _MIN_BODY, _MAX_BODY)
+        tags = [tag for pills in lines for pill in pills for tag in pill.tags]
         with_extra = (
-            width_of(part.body, 10) + width_of(part.extra, _SMALL_TYPE) + 3 * _PADDING
-            for part in parts
-            if part.extra
+            width_of(tag.text, 10) + width_of(tag.extra, _SMALL_TYPE) + 3 * _PADDING
+            for tag in tags
+            if tag.extra
         )
-        body = min(_MAX_BODY, max(body, int(max(with_extra, default=0))))
-        header_width = _widest(board.headline, 12, _MIN_HEADER, _MAX_HEADER)
-        column = cls(
-            label_width=label, body_width=body, header_width=header_width, width=header_width
-        )
-        widest_line = max(map(column.line_width, lines), default=0)
-        return replace(column, width=max(header_width, widest_line + _PILL_MARGIN))
+        body = max(_widest((tag.text for tag in tags), 72, 220), int(max(with_extra, default=0)))
+        self.board = board
+        self.label_width = _widest((tag.label for tag in tags), 20, 90)
+        self.body_width = min(220, body)
+        self.header_width = _widest(board.headline, 104, 200, 12)
+        widest = max(map(self._line_width, lines), default=0)
+        self.width = max(self.header_width, widest + _PILL_MARGIN)
 
-    def line_width(self, pills: Sequence[_Pill]) -> int:
-        """Return the total width of the pills of a line, in points."""
-        parts = [part for pill in pills for part in pill.parts]
-        widths = (self.label_width + (self.body_width + 2 if part.body else 0) for part in parts)
+    def _line_width(self, pills: Sequence[Pill]) -> int:
+        tags = [tag for pill in pills for tag in pill.tags]
+        widths = (self.label_width + (self.body_width + 2 if tag.text else 0) for tag in tags)
         return sum(widths) + _PILL_MARGIN * max(0, len(pills) - 1)
 
-
-def _ranks(tag: Tag) -> str:
-    """Write ranks, with consecutive ones as `2–7`."""
-    runs: list[list[int]] = []
-    for rank in tag.ranks:
-        if runs and rank == runs[-1][-1] + 1:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
-    texts = (f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
-    return ", ".join(texts)
-
-
-def _pair_column_header(board: Board, column: _PairColumn) -> str:
-    """Draw the headline of a Board."""
-    scheme = PAIR if board.worst is None else SEVERITIES[board.worst]
-    width = column.header_width
-
-    def line(content: str, height: int, size: float, *, bold: bool) -> str:
-        label = text(content, width=width, size=size, color=scheme.on_full, bold=bold)
-        return row(cell(width, height, label, align="CENTER"))
-
-    headline, subline = board.headline
-    box = table(
-        (
+    def header(self) -> str:
+        """Draw the headline of a Board."""
+        findings, (headline, subline) = self.board.findings, self.board.headline
+        worst = findings[0].severity if findings else Severity.NOTE
+        scheme, width = PAIR if findings is None else SEVERITIES[worst], self.header_width
+        box = table(
             gap(width, 3),
-            line(headline, 22, 12, bold=True),
-            line(subline, 16, 9, bold=False),
+            row(line(22, Cell(width, headline, 12, scheme.on_full, bold=True, align="CENTER"))),
+            row(line(16, Cell(width, subline, 9, scheme.on_full, align="CENTER"))),
             gap(width, 3),
-        ),
-        fill=scheme.full,
-    )
-    centred = _centred(box, width, 44, column)
-    return table((gap(column.width, 18), centred, gap(column.width, 6)))
-
-
-def _centred(content: str, width: int, height: int, column: _PairColumn) -> str:
-    """Return a row with content centred between blank cells; Graphviz stretches it otherwise."""
-    left = (column.width - width) // 2
-    right = column.width - width - left
-    blanks = [cell(blank, height) if blank else "" for blank in (left, right)]
-    return row(filled(table((row(blanks[0], filled(content), blanks[1]),))))
-
-
-def _pill_rows(pills: Sequence[_Pill], column: _PairColumn, height: int) -> str:
-    """Return the rows of a line: its pills, with blanks above and below."""
-    if not pills:
-        return gap(column.width, height)
-    above = (height - _PILL_HEIGHT) // 2
-    cells = [filled(_pill_table(pills[0], column), id=pills[0].name)]
-    for previous, pill in pairwise(pills):
-        cells += [_connection(previous, pill), filled(_pill_table(pill, column), id=pill.name)]
-    content = table((row(*cells),))
-    return "".join(
-        (
-            gap(column.width, above),
-            _centred(content, column.line_width(pills), _PILL_HEIGHT, column),
-            gap(column.width, height - _PILL_HEIGHT - above),
+            width=width,
+            height=44,
+            bgcolor=scheme.full,
         )
-    )
+        centred = row(cell(box, width=self.width, height=44))
+        return table(gap(self.width, 18), centred, gap(self.width, 6))
+
+    def label(self, lines: Sequence[Line]) -> str:
+        """Draw the pills of all lines of a band."""
+        is_overview = self.board.level is Level.STAGE
+        top, height = (0, _OVERVIEW) if is_overview else (_TITLE, _LINE)
+        rows = [row(cell(self._line(each), width=self.width, height=height)) for each in lines]
+        return table(gap(self.width, top + _BORDER), *rows, gap(self.width, _BORDER))
+
+    def _line(self, line: Line) -> str:
+        """Draw the pills of a line, and lines between those that are connected to the same Row."""
+        pills, cells = _pills_on(self.board, line), list[str]()
+        for index, pill in enumerate(pills):
+            fill = _scheme(pill).full
+            if index:
+                ends = zip(pills[index - 1].spots, pill.spots, strict=True)
+                is_joined = any(spot is not None and spot == other for spot, other in ends)
+                size = {"width": _PILL_MARGIN, "height": _EDGE}
+                joint = table(gap(**size), **size, bgcolor=fill) if is_joined else ""
+                cells.append(cell(joint, width=_PILL_MARGIN, height=_PILL_HEIGHT))
+            content = table(row(*self._parts(pill)), bgcolor=fill)
+            cells.append(cell(content, id=pill.name))
+        size = {"width": self._line_width(pills), "height": _PILL_HEIGHT}
+        return table(row(*cells), **size) if cells else ""
+
+    def _parts(self, pill: Pill) -> Iterator[str]:
+        """Yield the label of each tag, then its text in a frame.
+
+        Edges enter at an inset port, as dot 2.42 ends them a point before it.
+        """
+        scheme, width = _scheme(pill), self.label_width - _EDGE
+        for tag in pill.tags:
+            in_port = f"in-{pill.name}" if tag is pill.tags[0] else ""
+            out_port = f"out-{pill.name}" if tag is pill.tags[-1] else ""
+            label = Cell(width, tag.label, color=scheme.on_full, bold=True, align="CENTER")
+            inset = cell(width=_EDGE, height=_PILL_HEIGHT)
+            label = table(row(inset, line(_PILL_HEIGHT, label, port=in_port)))
+            yield cell(label, port="" if tag.text else out_port)
+            if tag.text:
+                needed = int(width_of(tag.extra, _SMALL_TYPE)) + _PADDING if tag.extra else 0
+                extra = min(needed, self.body_width // 2)
+                text = Cell(self.body_width - extra, tag.text, align="CENTER")
+                small = [Cell(extra, tag.extra, _SMALL_TYPE, MUTED)] if extra else []
+                body = line(_PILL_HEIGHT - 2, text, *small, bgcolor=PAPER, port=out_port)
+                yield cell(table(row(body), cellspacing=1))
 
 
-def _connection(previous: _Pill, pill: _Pill) -> str:
-    """Return the space between two pills, with a line if they are connected to the same Row."""
-    if not previous.shares_row(pill):
-        return cell(_PILL_MARGIN, _PILL_HEIGHT)
-    line = row(cell(_PILL_MARGIN, _EDGE, fill=pill.parts[0].scheme.full))
-    space = (_PILL_HEIGHT - _EDGE) // 2
-    return filled(table((gap(_PILL_MARGIN, space), line, gap(_PILL_MARGIN, space))))
+def _pills_on(board: Board, line: Line) -> Sequence[Pill]:
+    """Return the pills of a line; several diagnostics are drawn as their codes alone."""
+    pills = [board.pills[index] for index in line.pills]
+    if sum(pill.severity is not None for pill in pills) < 2:
+        return pills
+    return [
+        replace(pill, tags=tuple(Tag(tag.label, "", "") for tag in pill.tags)) for pill in pills
+    ]
 
 
-def _pill_table(pill: _Pill, column: _PairColumn) -> str:
-    cells: list[str] = []
-    for part in pill.parts:
-        in_port = "" if cells else f"p{pill.key}"
-        out_port = f"q{pill.key}" if part is pill.parts[-1] else ""
-        cells.append(_label_cell(part, column, in_port, "" if part.body else out_port))
-        cells.append(_body_cell(part, column, out_port) if part.body else "")
-    return table((row(*cells),), fill=pill.parts[0].scheme.full)
-
-
-def _label_cell(part: _PillPart, column: _PairColumn, in_port: str, out_port: str) -> str:
-    """Draw ranks or a code; `in_port` is inset as dot 2.42 ends edges a point before a port."""
-    width = column.label_width - _EDGE
-    label = text(part.label, width=width, color=part.scheme.on_full, bold=True, align="CENTER")
-    inner = table((gap(width, 3), row(cell(width, _PILL_HEIGHT - 3, label, align="CENTER"))))
-    cells = cell(_EDGE, _PILL_HEIGHT), cell(width, _PILL_HEIGHT, inner, port=in_port)
-    return filled(table((row(*cells),)), port=out_port)
-
-
-def _body_cell(part: _PillPart, column: _PairColumn, port: str) -> str:
-    """Draw the text of a pill in a frame."""
-    height = _PILL_HEIGHT - 2
-    extra_width = 0
-    if part.extra:
-        needed = int(width_of(part.extra, _SMALL_TYPE)) + _PADDING
-        extra_width = min(needed, column.body_width // 2)
-    body_width = column.body_width - extra_width
-    body = text(part.body, width=body_width, color=INK, align="CENTER")
-    cells = [cell(body_width, height - 3, body, align="CENTER")]
-    if extra_width:
-        extra = text(part.extra, width=extra_width, size=_SMALL_TYPE, color=MUTED)
-        cells.append(cell(extra_width, height - 3, extra))
-    inner = table((gap(column.body_width, 3), row(filled(table((row(*cells),))))))
-    return filled(
-        table((row(cell(column.body_width, height, inner, fill=PAPER, port=port)),), spacing=1)
-    )
-
-
-def findings_label(marks: Sequence[Mark], width: int) -> str:
+def findings_label(findings: Sequence[Diagnostic], width: int) -> str:
     """Return a table of the first diagnostics and the number of the others; width in points."""
-    rows = [_diagnostic_row(mark, width) for mark in marks[:_MAX_FINDINGS]]
-    hidden = len(marks) - _MAX_FINDINGS
+    rows: list[str] = []
+    for found in findings[:_MAX_FINDINGS]:
+        scheme = SEVERITIES[found.severity]
+        times = f" (× {found.count})" if found.count > 1 else ""
+        message_width = width - _CODE - 2 * _FINDING_INDENT - _SEVERITY - _SLUG
+        cells = (
+            Cell(_FINDING_INDENT),
+            Cell(_SEVERITY, found.severity.value, color=scheme.full, bold=True),
+            Cell(_SLUG, found.slug, bold=True),
+            Cell(message_width, f"{found.message}{times}"),
+            Cell(_FINDING_INDENT),
+        )
+        code = Cell(_CODE, found.code, color=scheme.on_full, bold=True, align="CENTER")
+        code_cell = line(_LINE, code, bgcolor=scheme.full)
+        rows.append(row(cell(table(row(code_cell, line(_LINE, *cells, bgcolor=scheme.tint))))))
+    hidden = len(findings) - _MAX_FINDINGS
     if hidden > 0:
-        label = text(f"and {counted(hidden, 'finding')} more", width=width - _CODE, color=MUTED)
-        rows.append(row(cell(width, _LINE_HEIGHT, label, align="CENTER")))
-    return table(rows, border=MUTED, fill=PAPER)
-
-
-def _diagnostic_row(mark: Mark, width: int) -> str:
-    scheme = SEVERITIES[mark.severity]
-    height = _LINE_HEIGHT - _TEXT_DROP
-    times = f" (× {mark.count})" if mark.count > 1 else ""
-    message_width = width - _CODE - 2 * _FINDING_INDENT - _SEVERITY - _SLUG
-    code = text(mark.code, width=_CODE, color=scheme.on_full, bold=True, align="CENTER")
-    code_table = table((gap(_CODE, _TEXT_DROP), row(cell(_CODE, height, code, align="CENTER"))))
-
-    def column(content: str, width: int, color: str, *, bold: bool = False) -> str:
-        return cell(width, height, text(content, width=width - 4, color=color, bold=bold))
-
-    cells = (
-        cell(_FINDING_INDENT, height),
-        column(mark.severity.value, _SEVERITY, scheme.full, bold=True),
-        column(mark.slug, _SLUG, INK, bold=True),
-        column(f"{mark.message}{times}", message_width, INK),
-        cell(_FINDING_INDENT, height),
-    )
-    rest = width - _CODE
-    rest_table = table((gap(rest, _TEXT_DROP), row(filled(table((row(*cells),))))))
-    both = row(
-        cell(_CODE, _LINE_HEIGHT, code_table, fill=scheme.full),
-        cell(rest, _LINE_HEIGHT, rest_table, fill=scheme.tint),
-    )
-    return row(filled(table((both,))))
+        text = f"and {counted(hidden, 'finding')} more"
+        rows.append(row(line(_LINE, Cell(width, text, color=MUTED, align="CENTER"))))
+    return table(*rows, border=1, color=MUTED, bgcolor=PAPER)

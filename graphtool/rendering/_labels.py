@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
+from typing import Any, TypeAlias
 
 from graphtool.diagnostics import Severity
 from graphtool.graph import UNKNOWN_DIM, Shape
@@ -20,23 +21,25 @@ __all__ = [
     "PAIR",
     "PAPER",
     "SEVERITIES",
+    "Cell",
+    "Dot",
     "Scheme",
     "amount",
     "cell",
     "dims",
-    "escaped",
-    "filled",
-    "fitted",
     "gap",
-    "percent",
+    "line",
+    "new_dot",
     "row",
     "scheme_of",
+    "styled",
     "table",
-    "text",
     "width_of",
 ]
 
 FONT = "Helvetica,Arial,sans-serif"
+# A Digraph of the package graphviz, which has no types.
+Dot: TypeAlias = Any
 # Distinct with deuteranopia and protanopia, of contrast 4.2 or more on opaque fills.
 PAPER, INK, MUTED, FLOW = "#FFFFFF", "#1B2430", "#5F6B7A", "#8793A3"
 
@@ -67,17 +70,12 @@ def scheme_of(role: str | None) -> Scheme:
 
 # Advance widths of Helvetica, in thousandths of the type size (Adobe's font metrics).
 _ADVANCES = {
-    191: "'",
-    222: "ijl",
-    260: "|",
-    278: " !,./:;I[\\]ft·",
-    333: "()-`r",
-    334: "{}",
-    355: '"',
-    389: "*",
-    469: "^",
+    222: "'ijl",
+    278: " !|,./:;I[\\]ft·",
+    333: "()-`r{}",
+    389: '*"',
     500: "Jckvsxyz",
-    556: "#$0123456789?L_abdeghnopqu–",
+    556: "#$0123456789?L^_abdeghnopqu–",
     584: "+<=>~×",
     611: "FTZ",
     667: "&ABEKPSVXY",
@@ -86,8 +84,7 @@ _ADVANCES = {
     833: "Mm",
     889: "%",
     944: "W",
-    1000: "…←→↓↑",
-    1015: "@",
+    1015: "@…←→↓↑",
 }
 _ADVANCE = {letter: width for width, letters in _ADVANCES.items() for letter in letters}
 # Accented Latin letters; other scripts, and their full-width letters, in the widest fallback font.
@@ -110,38 +107,16 @@ def _other_advance(letter: str) -> int:
     return _FULL_WIDTH if unicodedata.east_asian_width(letter) in "WF" else _OTHER_SCRIPT
 
 
-def fitted(text: str, width: float, size: float, *, bold: bool = False) -> str:
-    """Return visible text, cut to a width in points with a trailing `…`."""
-    # No letter is narrower than a point, and measuring 10,000 letters takes time.
-    shown = printable(text[: int(width) + 1])
-    if len(shown) <= width and width_of(shown, size, bold=bold) <= width:
-        return shown
-    while shown and width_of(f"{shown}…", size, bold=bold) > width:
-        shown = shown[:-1]
-    return f"{shown.rstrip()}…"
-
-
 def amount(number: int) -> str:
     """Write a count in a column: `928`, `29 k`, `10.8 M`, `668 M`, `1.03 G`; `–` for none."""
-    if number == 0:
-        return "–"
     if number < 1000:
-        return str(number)
-    if number < 999_500:
-        return f"{number / 1e3:.0f} k"
-    for scale, letter, decimals in ((1e6, "M", 1), (1e9, "G", 2), (1e12, "T", 2)):
+        return str(number or "–")
+    for scale, letter, decimals in ((1e3, "k", 0), (1e6, "M", 1), (1e9, "G", 2), (1e12, "T", 2)):
         scaled = number / scale
         if scaled < 999.5:
-            fewer = 0 if scaled < 9.995 else 1 if scaled < 99.95 else 2
-            return f"{scaled:.{min(decimals, 2 - fewer)}f} {letter}"
+            digits = f"{scaled:.1f}".index(".")
+            return f"{scaled:.{min(decimals, 3 - digits)}f} {letter}"
     return f"{number:.2e}"
-
-
-def percent(share: float) -> str:
-    """Write a share as `8 %`; small shares are `< 1 %`, zero is empty."""
-    if share <= 0:
-        return ""
-    return "< 1 %" if share < 0.005 else f"{share * 100:.0f} %"
 
 
 def dims(shape: Shape | None) -> str:
@@ -151,65 +126,78 @@ def dims(shape: Shape | None) -> str:
     return " × ".join("?" if dim == UNKNOWN_DIM else str(dim) for dim in shape)
 
 
-# Bold and regular text on one line have different baselines. A bold hair space beside each gives
-# all cells the same.
-_STRUT = "&#8202;"
+# Bold and regular text on one line have different baselines, and so have sizes. A bold hair space
+# of this size beside each gives all cells the same.
+_STRUT, _STRUT_SIZE = "&#8202;", 10
+# The space above the text of a line, which centres capital letters.
+_TEXT_DROP = 3
+_PLAIN = {"border": 0, "cellborder": 0, "cellspacing": 0, "cellpadding": 0}
 
 
-def escaped(content: str) -> str:
-    r"""Escape text for a label; Graphviz replaces `\N` by the node's name, but not `\\N`."""
-    return escape(content).replace("\\", "\\\\")
+def styled(text: str, width: float, size: float, color: str, *, bold: bool = False) -> str:
+    """Return printable text in a font, cut to a width in points with a trailing `…`."""
+    # No letter is narrower than a point, and measuring 10,000 letters takes time.
+    shown = printable(text[: int(width) + 1])
+    if len(shown) > width or width_of(shown, size, bold=bold) > width:
+        while shown and width_of(f"{shown}…", size, bold=bold) > width:
+            shown = shown[:-1]
+        shown = f"{shown.rstrip()}…"
+    # Graphviz replaces `\N` by the name of the node, but not `\\N`.
+    escaped = escape(shown).replace("\\", "\\\\")
+    return _font(escaped, size, color, bold=bold) if shown else ""
 
 
-def text(
-    content: str,
-    *,
-    width: float,
-    size: float = 10,
-    color: str,
-    bold: bool = False,
-    align: str = "LEFT",
-) -> str:
-    """Return escaped text cut to a width in points; cut text ends in `…`."""
-    shown = escaped(fitted(content, width, size, bold=bold))
-    if not shown:
-        return ""
-    font = f'<FONT POINT-SIZE="{size:g}" COLOR="{color}">'
-    strut = f"{font}<B>{_STRUT}</B></FONT>"
-    body = f"{font}<B>{shown}</B></FONT>" if bold else f"{font}{shown}</FONT>"
-    return strut + body if align == "LEFT" else body + strut
+def _font(content: str, size: float, color: str, *, bold: bool) -> str:
+    shown = f"<B>{content}</B>" if bold else content
+    return f'<FONT POINT-SIZE="{size:g}" COLOR="{color}">{shown}</FONT>'
 
 
-def cell(
-    width: float,
-    height: float,
-    content: str = "",
-    *,
-    align: str = "LEFT",
-    fill: str = "",
-    port: str = "",
-    id: str = "",
-) -> str:
-    """Return a cell of exactly this size in points; Graphviz fails on content that doesn't fit.
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a line: text, which is cut to its width in points, or HTML that fits in."""
 
-    A page finds a cell by its `id`.
+    width: float
+    text: str = ""
+    size: float = 10
+    color: str = INK
+    bold: bool = False
+    align: str = "LEFT"
+    html: str = ""
+    bgcolor: str = ""
+
+    def draw(self, height: float) -> str:
+        """Return the HTML of the cell."""
+        content = styled(self.text, self.width, self.size, self.color, bold=self.bold)
+        if content:
+            strut = _font(_STRUT, max(self.size, _STRUT_SIZE), self.color, bold=True)
+            content = strut + content if self.align == "LEFT" else content + strut
+        style = {"align": self.align, "bgcolor": self.bgcolor}
+        return cell(content or self.html, width=self.width, height=height, **style)
+
+
+def line(height: float, *cells: Cell, drop: float = _TEXT_DROP, **attributes: str) -> str:
+    """Return one cell of this height, with cells side by side in it, `drop` points from its top.
+
+    Backgrounds are its own: hairlines show between those of neighbours.
     """
-    size = f'FIXEDSIZE="TRUE" WIDTH="{width:g}" HEIGHT="{height:g}"'
-    return f'<TD {size} ALIGN="{align}"{_optional(BGCOLOR=fill, PORT=port, ID=id)}>{content}</TD>'
+    width, inner = sum(each.width for each in cells), height - drop
+    inside = row(*(each.draw(inner) for each in cells if each.width))
+    content = table(inside, width=width, height=inner, valign="BOTTOM")
+    return cell(content, width=width, height=height, **attributes)
 
 
-def filled(content: str, *, port: str = "", id: str = "") -> str:
-    """Return a cell as large as its content."""
-    return f"<TD{_optional(PORT=port, ID=id)}>{content}</TD>"
+def new_dot(graph: Mapping[str, str], edges: Mapping[str, str]) -> Dot:
+    """Begin a graph of tables, with further attributes of the graph and of its edges."""
+    from graphviz import Digraph
 
-
-def _optional(**attributes: str) -> str:
-    return "".join(f' {name}="{value}"' for name, value in attributes.items() if value)
+    shared = {"bgcolor": "transparent", "rankdir": "TB", "pad": "0.25", "fontname": FONT}
+    nodes = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
+    return Digraph("graphtool", graph_attr={**shared, **graph}, node_attr=nodes, edge_attr=edges)
 
 
 def gap(width: float, height: float) -> str:
     """Return an empty row."""
-    return row(cell(width, height))
+    return row(cell(width=width, height=height))
 
 
 def row(*cells: str) -> str:
@@ -217,8 +205,22 @@ def row(*cells: str) -> str:
     return f"<TR>{''.join(cells)}</TR>"
 
 
-def table(rows: Iterable[str], *, border: str = "", fill: str = "", spacing: int = 0) -> str:
-    """Return a table of rows; `border` is the colour of its border, empty for none."""
-    frame = f'BORDER="1" COLOR="{border}"' if border else 'BORDER="0"'
-    inner = f'CELLBORDER="0" CELLSPACING="{spacing}" CELLPADDING="0"'
-    return f"<TABLE {frame} {inner}{_optional(BGCOLOR=fill)}>{''.join(rows)}</TABLE>"
+def cell(content: str = "", **attributes: float | str) -> str:
+    """Return a cell with attributes of Graphviz; a page finds it by its `id`.
+
+    A width and a height in points fix its size. A table that is smaller is in its middle, one that
+    is larger aborts Graphviz.
+    """
+    return _element("TD", content, attributes)
+
+
+def table(*rows: str, **attributes: float | str) -> str:
+    """Return a table of rows with attributes of Graphviz, of fixed size with a width and height."""
+    return _element("TABLE", "".join(rows), {**_PLAIN, **attributes})
+
+
+def _element(tag: str, content: str, attributes: Mapping[str, float | str]) -> str:
+    given = {name: value for name, value in attributes.items() if value != ""}
+    size = {"fixedsize": "TRUE"} if "width" in given else {}
+    texts = (f' {name.upper()}="{value}"' for name, value in (size | given).items())
+    return f"<{tag}{''.join(texts)}>{content}</{tag}>"

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from enum import Enum
 from math import prod
 from types import MappingProxyType
 
-from graphtool.diagnostics import Diagnostic, Severity
+from graphtool.diagnostics import Diagnostic
 from graphtool.graph import Graph, Operator, Origin, Value
 from graphtool.ops import is_training, kind_of, statistics_of
-from graphtool.rendering._cards import Dot, findings_label
+from graphtool.rendering._cards import findings_label
 from graphtool.rendering._labels import (
     FLOW,
     FONT,
@@ -22,27 +21,26 @@ from graphtool.rendering._labels import (
     PAIR,
     PAPER,
     SEVERITIES,
+    Cell,
+    Dot,
     Scheme,
     amount,
-    cell,
     dims,
-    escaped,
-    filled,
-    fitted,
     gap,
+    line,
+    new_dot,
     row,
     scheme_of,
+    styled,
     table,
-    text,
     width_of,
 )
-from graphtool.rendering.board import Mark
+from graphtool.rendering.scenes import network_name
 from graphtool.text import printable
 
 __all__ = [
     "NAME_SLOT",
     "Box",
-    "BoxKind",
     "Diagram",
     "Edge",
     "Frame",
@@ -76,15 +74,7 @@ _MAX_ATTRIBUTES = 4
 _SPATIAL_ATTRIBUTES = frozenset({"kernel", "stride", "pad", "dilation"})
 # Deeper Blocks share one frame.
 _MAX_DEPTH = 12
-_GRAPH = {
-    "bgcolor": "transparent",
-    "rankdir": "TB",
-    "nodesep": "0.25",
-    "ranksep": "0.3",
-    "pad": "0.25",
-    "fontname": FONT,
-}
-_NODE = {"shape": "plain", "fontname": FONT, "fontsize": "10"}
+_GRAPH = {"nodesep": "0.25", "ranksep": "0.3"}
 _EDGE = {
     "color": FLOW,
     "penwidth": "1.2",
@@ -94,33 +84,24 @@ _EDGE = {
     "fontcolor": MUTED,
 }
 _PAIR = {"color": PAIR.full, "penwidth": "2.2", "dir": "none", "constraint": "false"}
-_MAX_WIDTH, _MIN_WIDTH, _PAD = 240, 70, 8
-_TITLE_HEIGHT, _LINE_HEIGHT, _SMALL = 18, 13, 8
+# Widths and heights in points; the space behind a text is for its strut and for rounding.
+_MAX_WIDTH, _MIN_WIDTH, _PAD, _SPACE, _BADGE_PAD, _MIN_NAME = 240, 70, 8, 7, 12, 16
+_TITLE, _LINE, _SLOT, _BELOW, _SMALL = 21, 13, 18, 3, 8
 _EDGE_LABEL_WIDTH, _FRAME_TITLE_WIDTH = 140, 400
 _MAX_LINES, _MAX_CODES = 3, 2
 _FINDINGS, _FINDINGS_WIDTH = "findings", 720
-# Space for the strut in a line of text, and for rounding.
-_STRUT_WIDTH = 6
 # Drawings of equal blocks are shared: a page writes the name of a Value in place of this letter,
 # which is printed as `\ue000`, in a cell of this width.
 NAME_SLOT, _NAME_WIDTH = "\ue000", 100
-
-
-class BoxKind(Enum):
-    """What a Box shows."""
-
-    INPUT = "input"
-    OPERATOR = "operator"
-    OUTPUT = "output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """An Operator, a feed or a Block's argument; `lines` are its key attributes and parameters.
 
-    `block` is the path of the Block that it is in. `values` are its results, the main one first.
-    `codes` are those of its diagnostics, `severity` is that of the worst. `hidden` counts the
-    neighbours that a focus leaves out; `centre` is True if the focus is on this box.
+    `block` is the path of the Block that it is in. `values` are its results, the main one first,
+    `findings` its diagnostics, the worst first. `hidden` counts the neighbours that a focus leaves
+    out; `centre` is True if the focus is on this box.
     """
 
     key: str
@@ -128,10 +109,9 @@ class Box:
     title: str
     values: tuple[str, ...]
     lines: tuple[str, ...]
-    kind: BoxKind = BoxKind.OPERATOR
-    ranks: tuple[int, ...] = ()
-    codes: tuple[str, ...] = ()
-    severity: Severity | None = None
+    ranks: tuple[int, ...]
+    is_input: bool = False
+    findings: tuple[Diagnostic, ...] = ()
     hidden: int = 0
     centre: bool = False
 
@@ -164,17 +144,17 @@ class Diagram:
     edges: tuple[Edge, ...]
     frames: tuple[Frame, ...]
 
-    def node(self, index: int) -> str:
-        """Return the node name and id of a box: `t12`, `s0`, `n3`."""
-        return f"{(self.role or 'n')[0]}{index}"
+    @property
+    def nodes(self) -> dict[str, str]:
+        """The name of the node of each box, by its key: `t12`, `s0`, `n3`."""
+        return {box.key: f"{(self.role or 'n')[0]}{index}" for index, box in enumerate(self.boxes)}
 
 
 def diagram_of(
     graph: Graph,
     role: str | None = None,
-    name: str = "",
     *,
-    ranks: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    ranks: Mapping[str, Sequence[int]] = MappingProxyType({}),
     diagnostics: Mapping[str, Sequence[Diagnostic]] = MappingProxyType({}),
 ) -> Diagram:
     """Build the Diagram of a network's forward Operators; `ranks` of pairs are by Value name.
@@ -190,14 +170,30 @@ def diagram_of(
     while pending:
         path, frame, depth = pending.pop()
         block = graph.blocks[path]
-        operators = [graph.operators[each] for each in block.operators]
+        operators = [graph.operators[name] for name in block.operators]
         operators = [operator for operator in operators if _is_drawn(operator)]
         boxes += (
-            _input_box(graph.values[value], frame, ranks.get(value, ()))
-            for value in (block.arguments if path else graph.feeds)
+            Box(
+                key=_input_key(name),
+                block=frame,
+                title=name,
+                values=(name,),
+                lines=(_type_text(graph.values[name]),),
+                ranks=tuple(ranks.get(name, ())),
+                is_input=True,
+            )
+            for name in (block.arguments if path else graph.feeds)
         )
         boxes += (
-            _operator_box(graph, operator, frame, ranks, diagnostics.get(operator.name, ()))
+            Box(
+                key=operator.name,
+                block=frame,
+                title=operator.kind,
+                values=operator.results,
+                lines=tuple(_box_lines(graph, operator)),
+                ranks=tuple(sorted({rank for x in operator.results for rank in ranks.get(x, ())})),
+                findings=tuple(diagnostics.get(operator.name, ())),
+            )
             for operator in operators
         )
         # A Block is drawn with its owner alone.
@@ -215,84 +211,46 @@ def diagram_of(
     edges = (edge for edge in _edges(graph) if edge.source in drawn and edge.target in drawn)
     return Diagram(
         role=role,
-        name=name,
+        name=network_name(graph),
         boxes=tuple(boxes),
         edges=tuple(dict.fromkeys(edges)),
         frames=tuple(frames),
     )
 
 
-def _input_box(value: Value, block: str, ranks: tuple[int, ...]) -> Box:
-    return Box(
-        key=_input_key(value.name),
-        block=block,
-        title=value.name,
-        values=(value.name,),
-        lines=(_type_text(value),),
-        kind=BoxKind.INPUT,
-        ranks=ranks,
-    )
-
-
-def _operator_box(
-    graph: Graph,
-    operator: Operator,
-    block: str,
-    ranks: Mapping[str, tuple[int, ...]],
-    diagnostics: Sequence[Diagnostic],
-) -> Box:
-    fetched = any(name in graph.fetches for name in operator.results)
-    return Box(
-        key=operator.name,
-        block=block,
-        title=operator.kind,
-        values=operator.results,
-        lines=tuple(_box_lines(graph, operator)),
-        kind=BoxKind.OUTPUT if fetched else BoxKind.OPERATOR,
-        ranks=tuple(sorted({rank for name in operator.results for rank in ranks.get(name, ())})),
-        codes=tuple(dict.fromkeys(diagnostic.code for diagnostic in diagnostics)),
-        severity=diagnostics[0].severity if diagnostics else None,
-    )
-
-
 def _edges(graph: Graph) -> Iterator[Edge]:
     """Yield the edges into each drawn Operator, and into the arguments of its Blocks."""
-    for operator in graph.operators.values():
-        if not _is_drawn(operator):
-            continue
+    for operator in filter(_is_drawn, graph.operators.values()):
         operands = [name for name in operator.operands if name is not None]
+        results = [name for path in operator.blocks for name in graph.blocks[path].results]
         # The arguments of Blocks are the last operands, in order.
         passed = [
-            pair
+            (name, _input_key(argument))
             for path in operator.blocks
-            for pair in zip(
+            for argument, name in zip(
                 reversed(graph.blocks[path].arguments), reversed(operands), strict=False
             )
         ]
-        for argument, name in passed:
-            yield from _edges_of(graph, name, _input_key(argument))
-        names = {name for _, name in passed}
-        results = [name for path in operator.blocks for name in graph.blocks[path].results]
-        for name in (*(name for name in operands if name not in names), *results):
-            yield from _edges_of(graph, name, operator.name)
+        inside = {name for name, _ in passed}
+        own = [name for name in operands if name not in inside]
+        for name, target in (*passed, *((name, operator.name) for name in (*own, *results))):
+            label = _type_text(graph.values[name])
+            for value in _unpacked(graph, name):
+                source = box_key(graph, value)
+                if source != target:
+                    yield Edge(source, target, label)
 
 
-def _edges_of(graph: Graph, name: str, target: str) -> Iterator[Edge]:
-    """Yield the edges of a Value: from several boxes if it packs several Values."""
-    label = _type_text(graph.values[name])
+def _unpacked(graph: Graph, name: str) -> Iterator[str]:
+    """Yield the Values that a Value packs, or itself."""
     pending = [name]
     while pending:
-        value = graph.values[pending.pop()]
-        producer = graph.producer(value.name)
-        source = None
-        if value.origin in _INPUT_ORIGINS:
-            source = _input_key(value.name)
-        elif producer is not None and _is_drawn(producer):
-            source = producer.name
-        elif producer is not None and producer.kind == "combine":
+        name = pending.pop()
+        producer = graph.producer(name)
+        if producer is not None and producer.kind == "combine":
             pending.extend(operand for operand in reversed(producer.operands) if operand)
-        if source not in (None, target):
-            yield Edge(source, target, label)
+        else:
+            yield name
 
 
 def _is_drawn(operator: Operator) -> bool:
@@ -335,27 +293,20 @@ def _box_lines(graph: Graph, operator: Operator) -> Iterator[str]:
     if attributes:
         yield ", ".join(attributes[:_MAX_ATTRIBUTES])
     statistics = set(statistics_of(operator))
-    weights = [
-        graph.values[name]
-        for name in operator.operands
-        if name is not None and name not in statistics
-        if graph.values[name].origin is Origin.PARAMETER
-    ]
-    total = sum(prod(value.shape or (0,)) for value in weights)
-    matrix = next((value.shape for value in weights if len(value.shape or ()) > 1), None)
+    operands = [name for name in operator.operands if name is not None and name not in statistics]
+    # A recurrent Operator reads its weights packed.
+    values = [graph.values[each] for name in operands for each in _unpacked(graph, name)]
+    shapes = [value.shape or (0,) for value in values if value.origin is Origin.PARAMETER]
+    matrices = [dims(shape) for shape in shapes if len(shape) > 1]
+    total = sum(map(prod, shapes))
     if total:
-        yield (
-            f"{dims(matrix)} · {amount(total)} parameters"
-            if matrix
-            else f"{amount(total)} parameters"
-        )
+        yield " · ".join((*(matrices if len(matrices) == 1 else ()), f"{amount(total)} parameters"))
 
 
 def _attribute_text(
     operator: Operator, spellings: tuple[str, ...], label: str, default: object
 ) -> str:
-    name = next((name for name in spellings if name in operator.attributes), None)
-    value = None if name is None else operator.attributes[name]
+    value = next((operator.attributes[x] for x in spellings if x in operator.attributes), None)
     if value is None or value == () or value == default or isinstance(value, bytes):
         return ""
     if isinstance(value, tuple):
@@ -387,45 +338,33 @@ def neighbourhood(diagram: Diagram, values: AbstractSet[str], radius: int) -> Di
 
 
 def diagrams_dot(
-    diagrams: Sequence[Diagram], pairs: Iterable[tuple[str, str]] = (), marks: Sequence[Mark] = ()
+    diagrams: Sequence[Diagram],
+    pairs: Iterable[Sequence[str]] = (),
+    findings: Sequence[Diagnostic] = (),
 ) -> str:
-    """Return the DOT of one network or two, with a list of the diagnostics in `marks` below.
+    """Return the DOT of one network or two, with a list of diagnostics below.
 
     `pairs` are the keys of paired boxes, the teacher's first; those that aren't drawn are ignored.
     """
-    dot = _new_dot()
-    nodes = [
-        {box.key: diagram.node(index) for index, box in enumerate(diagram.boxes)}
-        for diagram in diagrams
-    ]
+    dot = new_dot(_GRAPH, _EDGE)
+    nodes = [diagram.nodes for diagram in diagrams]
     for diagram, names in zip(diagrams, nodes, strict=True):
-        _draw_network(dot, diagram, names)
+        scheme = scheme_of(diagram.role)
+        role = "" if diagram.role is None else f"{diagram.role.upper()} · "
+        name = f"cluster_{diagram.role or 'network'}"
+        with _frame(dot, name, f"{role}{diagram.name}", 13, scheme.full) as cluster:
+            cluster.attr(fillcolor=PAPER, color=scheme.full, penwidth="1.5", margin="14")
+            _draw_boxes(cluster, diagram.boxes, diagram.frames, names, scheme)
+            _draw_edges(cluster, diagram.edges, names)
     for teacher, student in pairs:
         if teacher in nodes[0] and student in nodes[1]:
             dot.edge(nodes[0][teacher], nodes[1][student], **_PAIR)
-    if marks:
-        dot.node(_FINDINGS, f"<{findings_label(marks, _FINDINGS_WIDTH)}>")
+    if findings:
+        dot.node(_FINDINGS, f"<{findings_label(findings, _FINDINGS_WIDTH)}>")
         for names in nodes:
             for last in list(names.values())[-1:]:
                 dot.edge(last, _FINDINGS, style="invis")
     return dot.source
-
-
-def _new_dot() -> Dot:
-    from graphviz import Digraph
-
-    return Digraph("graphtool", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
-
-
-def _draw_network(dot: Dot, diagram: Diagram, nodes: Mapping[str, str]) -> None:
-    scheme = scheme_of(diagram.role)
-    role = "" if diagram.role is None else f"{diagram.role.upper()} · "
-    name = f"cluster_{diagram.role or 'network'}"
-    with _frame(dot, name, f"{role}{diagram.name}", 13, scheme.full) as cluster:
-        cluster.attr(fillcolor=PAPER, color=scheme.full, penwidth="1.5", margin="14")
-        _draw_boxes(cluster, diagram.boxes, diagram.frames, nodes, scheme)
-        for edge in diagram.edges:
-            _draw_edge(cluster, nodes[edge.source], nodes[edge.target], edge.label)
 
 
 def _draw_boxes(
@@ -460,16 +399,16 @@ def _draw_boxes(
 
 def _frame(dot: Dot, name: str, title: str, size: int, color: str) -> Dot:
     """Begin a frame; the table around its title keeps it away from the border."""
-    shown = escaped(fitted(title, _FRAME_TITLE_WIDTH, size, bold=True))
-    label = f'<FONT POINT-SIZE="{size}" COLOR="{color}"><B>{shown}</B></FONT>'
-    label = f'<<TABLE BORDER="0" CELLPADDING="5"><TR><TD>{label}</TD></TR></TABLE>>'
+    shown = styled(title, _FRAME_TITLE_WIDTH, size, color, bold=True)
+    label = f'<<TABLE BORDER="0" CELLPADDING="5"><TR><TD>{shown}</TD></TR></TABLE>>'
     attributes = {"label": label, "labeljust": "l", "style": "rounded,filled"}
     return dot.subgraph(name=name, graph_attr=attributes)
 
 
-def _draw_edge(dot: Dot, tail: str, head: str, label: str) -> None:
-    shown = escaped(fitted(label, _EDGE_LABEL_WIDTH, 8))
-    dot.edge(tail, head, label=f"<&#160;{shown}&#160;>")
+def _draw_edges(dot: Dot, edges: Iterable[Edge], nodes: Mapping[str, str]) -> None:
+    for edge in edges:
+        shown = styled(edge.label, _EDGE_LABEL_WIDTH, _SMALL, MUTED)
+        dot.edge(nodes[edge.source], nodes[edge.target], label=f"<&#160;{shown}&#160;>")
 
 
 def block_dot(
@@ -479,104 +418,65 @@ def block_dot(
 
     Nodes are `b0`, `b1` … for its boxes, and `i0`, `i1` … for those outside that they read.
     """
-    dot = _new_dot()
+    dot = new_dot(_GRAPH, _EDGE)
     nodes = {box.key: f"b{index}" for index, box in enumerate(boxes)}
     nodes |= {box.key: f"i{index}" for index, box in enumerate(inputs)}
+    slot = Cell(_NAME_WIDTH + 2 * _PAD, NAME_SLOT, _SMALL, MUTED, align="CENTER")
+    label = table(row(line(_SLOT, slot, drop=0)), border=1, color=FLOW, bgcolor=PAPER)
     for box in inputs:
-        content = text(NAME_SLOT, width=_NAME_WIDTH, size=_SMALL, color=MUTED)
-        slot = row(cell(_NAME_WIDTH + 2 * _PAD, _TITLE_HEIGHT, content, align="CENTER"))
-        dot.node(nodes[box.key], f"<{table((slot,), border=FLOW, fill=PAPER)}>", id=nodes[box.key])
+        dot.node(nodes[box.key], f"<{label}>", id=nodes[box.key])
     with dot.subgraph(name="cluster", graph_attr={"peripheries": "0"}) as cluster:
         nameless = (replace(box, values=(NAME_SLOT,)) for box in boxes)
         _draw_boxes(cluster, nameless, frames, nodes, scheme_of(None))
-    for edge in edges:
-        _draw_edge(dot, nodes[edge.source], nodes[edge.target], edge.label)
+    _draw_edges(dot, edges, nodes)
     return dot.source
 
 
 def _box_label(box: Box, scheme: Scheme) -> str:
     """Return the label of a box: its type, Value, lines, and badges of pairs and diagnostics."""
-    is_input = box.kind is BoxKind.INPUT
-    name = next((name for name in box.values[:1] if name != box.title), "")
-    lines = list(box.lines[:_MAX_LINES])
-    if box.hidden:
-        lines.append(f"+ {box.hidden} not shown")
-    badges = _badges(box)
-    title_width = width_of(printable(box.title[:_MAX_WIDTH]), 10, bold=True)
-    name_width = width_of(printable(name[:_MAX_WIDTH]), _SMALL)
-    if name == NAME_SLOT:
-        name_width = _NAME_WIDTH
-    widest = max(
-        title_width + name_width + 8 + sum(badge.width for badge in badges),
-        *(width_of(printable(line[:_MAX_WIDTH]), _SMALL) for line in lines),
-        0,
-    )
-    width = min(_MAX_WIDTH, max(_MIN_WIDTH, int(widest + 2 * _PAD) + _STRUT_WIDTH))
-    plain = scheme.tint if box.centre else PAPER
-    fill = scheme.full if is_input else badges[-1].scheme.tint if badges else plain
-    ink, muted = (PAPER, scheme.on_full) if is_input else (INK, MUTED)
-    rows = [
-        _title_row(box.title, name, badges, width, (ink, muted)),
-        *(_line_row(line, width, muted) for line in lines),
-        gap(width, 3),
-    ]
-    return table(rows, border=scheme.full, fill=fill)
-
-
-@dataclass(frozen=True, slots=True)
-class _Badge:
-    """Ranks of pairs or codes of diagnostics, in a corner of a box."""
-
-    label: str
-    scheme: Scheme
-
-    @property
-    def width(self) -> int:
-        return int(width_of(self.label, _SMALL, bold=True)) + 12
-
-
-def _badges(box: Box) -> tuple[_Badge, ...]:
-    badges: list[_Badge] = []
+    ink, muted = (PAPER, scheme.on_full) if box.is_input else (INK, MUTED)
+    marks: list[tuple[str, Scheme]] = []
     if box.ranks:
-        badges.append(_Badge(", ".join(map(str, box.ranks)), PAIR))
-    if box.severity is not None:
-        more = " …" if len(box.codes) > _MAX_CODES else ""
-        label = ", ".join(box.codes[:_MAX_CODES]) + more
-        badges.append(_Badge(label, SEVERITIES[box.severity]))
-    return tuple(badges)
-
-
-def _title_row(
-    title: str, name: str, badges: Sequence[_Badge], width: int, colors: tuple[str, str]
-) -> str:
-    """Return the first row of a box; `colors` are those of the title and of the name."""
-    available = width - 2 * _PAD - sum(badge.width for badge in badges)
-    content = text(title, width=available - _STRUT_WIDTH, color=colors[0], bold=True)
-    title_width = width_of(printable(title[:_MAX_WIDTH]), 10, bold=True)
-    name_width = available - title_width - _STRUT_WIDTH - 6
-    if name and name_width > 16:
-        content += "  " + text(name, width=name_width, size=_SMALL, color=colors[1])
-    cells = [cell(_PAD, _TITLE_HEIGHT), cell(available, _TITLE_HEIGHT, content)]
-    for badge in badges:
-        label = text(
-            badge.label,
-            width=badge.width,
-            size=_SMALL,
-            color=badge.scheme.on_full,
+        marks.append((", ".join(map(str, box.ranks)), PAIR))
+    if box.findings:
+        codes = list(dict.fromkeys(found.code for found in box.findings))
+        label = ", ".join(codes[:_MAX_CODES]) + (" …" if len(codes) > _MAX_CODES else "")
+        marks.append((label, SEVERITIES[box.findings[0].severity]))
+    plain = scheme.tint if box.centre else PAPER
+    fill = scheme.full if box.is_input else marks[-1][1].tint if marks else plain
+    badges = [
+        Cell(
+            _width(label, bold=True) + _BADGE_PAD,
+            label,
+            _SMALL,
+            colors.on_full,
             bold=True,
             align="CENTER",
+            bgcolor=colors.full,
         )
-        fill = badge.scheme.full
-        cells.append(cell(badge.width, _TITLE_HEIGHT, label, align="CENTER", fill=fill))
-    cells.append(cell(_PAD, _TITLE_HEIGHT))
-    return gap(width, 3) + row(filled(table((row(*cells),))))
-
-
-def _line_row(line: str, width: int, muted: str) -> str:
-    content = text(line, width=width - 2 * _PAD - 3, size=_SMALL, color=muted)
-    cells = (
-        cell(_PAD, _LINE_HEIGHT),
-        cell(width - 2 * _PAD, _LINE_HEIGHT, content),
-        cell(_PAD, _LINE_HEIGHT),
+        for label, colors in marks
+    ]
+    name = next((name for name in box.values[:1] if name != box.title), "")
+    lines = [*box.lines[:_MAX_LINES], *([f"+ {box.hidden} not shown"] if box.hidden else ())]
+    title_width = _width(box.title, 10, bold=True) + _SPACE
+    name_width = _NAME_WIDTH if name == NAME_SLOT else _width(name) + _SPACE if name else 0
+    badge_width = sum(badge.width for badge in badges)
+    head_width = title_width + name_width + badge_width
+    widest = max((head_width, *(_width(each) + _SPACE for each in lines)))
+    inner = min(_MAX_WIDTH, max(_MIN_WIDTH, widest + 2 * _PAD)) - 2 * _PAD
+    title_width = min(title_width, inner - badge_width)
+    room = inner - badge_width - title_width
+    title = (
+        Cell(title_width, box.title, color=ink, bold=True),
+        Cell(room, name if room > _MIN_NAME else "", _SMALL, muted),
+        *badges,
     )
-    return row(filled(table((row(*cells),))))
+    pad = Cell(_PAD)
+    rows = [row(line(_TITLE, pad, *title, pad))]
+    rows += [row(line(_LINE, pad, Cell(inner, each, _SMALL, muted), pad, drop=0)) for each in lines]
+    return table(*rows, gap(inner + 2 * _PAD, _BELOW), border=1, color=scheme.full, bgcolor=fill)
+
+
+def _width(text: str, size: float = _SMALL, *, bold: bool = False) -> int:
+    """Return the width of text as it is printed; long text takes time to measure."""
+    return int(width_of(printable(text[:_MAX_WIDTH]), size, bold=bold))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from math import prod
+from types import MappingProxyType
+from typing import TypeAlias
 
 from graphtool.graph import UNKNOWN_DIM, Graph, Origin, Value
 from graphtool.ops import statistics_of
@@ -26,138 +28,127 @@ _MIN_GROWING = 3
 _MAX_ROWS, _CONDENSED_ROWS = 48, 20
 # Kinds of block that the name of a condensed row lists.
 _NAMED = 2
+# Builds the row of a block, or of a layer, with a name.
+_Rower: TypeAlias = "Callable[[CardBlock, str], BlockRow]"
 
 
 def panel_of(
-    structure: Structure, *, role: str | None, level: Level, ranks: Mapping[str, tuple[int, ...]]
+    structure: Structure,
+    *,
+    role: str | None,
+    level: Level,
+    ranks: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    state: str = "",
 ) -> Panel:
     """Build the Panel of one network.
 
     `ranks` are those of the pairs that end at each Operator of the top-level Block, by its name.
     """
-    graph = structure.graph
+    graph, total = structure.graph, structure.multiply_adds
     sections = card_sections(structure)
-    steps_by_output = {
-        block.result: block.steps for section in sections for block in section.blocks
-    }
-    builder = _RowBuilder(structure, level, ranks, block_names(graph, steps_by_output))
-    rows = [builder.rows(section) for section in sections]
+    blocks = [block for section in sections for block in section.blocks]
+    names = block_names(graph, {block.result: block.steps for block in blocks})
+    # A shared parameter counts for the first block that reads it.
+    row = partial(_row, structure, ranks, set[str]())
+    rows = [_rows(section, level, row, names, graph) for section in sections]
     largest = max((row.multiply_adds for card_rows in rows for row in card_rows), default=0) or 1
-    has_heads = sum(section.part is CardPart.HEAD for section in sections) > 1
+    heads = sum(section.part is CardPart.HEAD for section in sections)
     cards: list[Card] = []
-    head_number = 0
     for section, card_rows in zip(sections, rows, strict=True):
-        head_number += section.part is CardPart.HEAD
+        number = 1 + sum(card.part is CardPart.HEAD for card in cards)
         multiply_adds = sum(row.multiply_adds for row in card_rows)
         card = Card(
-            title=_card_title(structure, section, head_number if has_heads else None),
+            title=_card_title(structure, section, f" {number}" if heads > 1 else ""),
             part=section.part,
             size=card_rows[-1].size,
             parameters=sum(row.parameters for row in card_rows),
             multiply_adds=multiply_adds,
-            share=multiply_adds / (structure.multiply_adds or 1),
+            share=multiply_adds / (total or 1),
             rows=tuple(replace(row, bar=row.multiply_adds / largest) for row in card_rows),
         )
         cards.append(card)
-    edges = _row_edges(structure, cards)
-    return Panel(
+    panel = Panel(
         role=role,
         name=network_name(graph),
         inputs=_inputs(graph),
         unit="ch" if structure.stages else "dim",
         parameters=structure.parameters,
-        multiply_adds=structure.multiply_adds,
+        multiply_adds=total,
         exact=structure.is_cost_exact,
         cards=tuple(cards),
+        state=state,
+    )
+    edges = _row_edges(structure, panel)
+    return replace(
+        panel,
         flows=tuple(sorted({(source.card, target.card) for source, target in edges})),
         jumps=tuple((source, target) for source, target in edges if source.card + 1 != target.card),
     )
 
 
-@dataclass(slots=True)
-class _RowBuilder:
-    """Builds the rows of each card; a shared parameter counts for the first block that reads it."""
+def _rows(
+    section: CardSection, level: Level, row: _Rower, names: Mapping[str, str], graph: Graph
+) -> Sequence[BlockRow]:
+    """Return the rows of a card."""
+    if level is Level.MODULE:
+        return _collapsed([*_layer_rows(section, row, graph)])
+    is_encoder = section.part is CardPart.ENCODER
+    rows = _collapsed(
+        [row(block, "Layer" if is_encoder else names[block.result]) for block in section.blocks]
+    )
+    rows = _numbered(rows) if is_encoder else _condensed(rows)
+    return (_summary(rows),) if level is Level.STAGE else rows
 
-    structure: Structure
-    level: Level
-    ranks: Mapping[str, tuple[int, ...]]
-    names: Mapping[str, str]
-    counted: set[str] = field(default_factory=set[str])
 
-    def rows(self, section: CardSection) -> tuple[BlockRow, ...]:
-        """Return the rows of a card."""
-        if self.level is Level.MODULE:
-            return _collapsed(tuple(self._layer_rows(section)))
-        is_encoder = section.part is CardPart.ENCODER
-        rows = _collapsed(
-            [
-                self._row(block, "Layer" if is_encoder else self.names[block.result])
-                for block in section.blocks
-            ]
-        )
-        rows = _numbered(rows) if is_encoder else _condensed(rows)
-        return (_summary(rows),) if self.level is Level.STAGE else rows
-
-    def _layer_rows(self, section: CardSection) -> Iterator[BlockRow]:
-        """Yield a row for each layer of each block; equal blocks without a pair inside are one."""
-        blocks = [
-            [
-                self._row(
-                    CardBlock(layer, layer[-1].result), layer_name(self.structure.graph, layer)
-                )
-                for layer in layers_of(block.steps)
-            ]
-            for block in section.blocks
+def _layer_rows(section: CardSection, row: _Rower, graph: Graph) -> Iterator[BlockRow]:
+    """Yield a row for each layer of each block; equal blocks without a pair inside are one."""
+    blocks = [
+        [
+            row(CardBlock(layer, layer[-1].result), layer_name(graph, layer))
+            for layer in layers_of(block.steps)
         ]
-        start = 0
-        for stop, block in enumerate(blocks, 1):
-            following = blocks[stop] if stop < len(blocks) else []
-            is_equal = [_kind(row) for row in block] == [_kind(row) for row in following]
-            if not is_equal or any(row.ranks for row in block):
-                yield from map(_combined, zip(*blocks[start:stop], strict=True))
-                start = stop
-
-    def _row(self, block: CardBlock, name: str) -> BlockRow:
-        operators = tuple(step.operator.name for step in block.steps)
-        size = self.structure.channels(block.result)
-        graph, costs = self.structure.graph, self.structure.costs.by_operator
-        read = {name for step in block.steps for name in _parameters_read(graph, step)}
-        new = read - self.counted
-        self.counted |= new
-        return BlockRow(
-            name=name,
-            factor=_scale_factor(self.structure, block),
-            times=1,
-            size=None if size == UNKNOWN_DIM else size,
-            parameters=sum(prod(graph.values[name].shape or (0,)) for name in new),
-            multiply_adds=sum(costs[name].multiply_adds for name in operators if name in costs),
-            bar=0.0,
-            operators=operators,
-            values=(block.result,),
-            ranks=tuple(sorted(rank for name in operators for rank in self.ranks.get(name, ()))),
-        )
+        for block in section.blocks
+    ]
+    kinds = [[(row.name, row.factor, row.size) for row in block] for block in blocks]
+    start = 0
+    for stop, block in enumerate(blocks, 1):
+        if kinds[stop : stop + 1] != [kinds[start]] or any(row.ranks for row in block):
+            yield from map(_combined, zip(*blocks[start:stop], strict=True))
+            start = stop
 
 
-def _kind(row: BlockRow) -> tuple[str, str, int | None]:
-    return row.name, row.factor, row.size
+def _row(
+    structure: Structure,
+    ranks: Mapping[str, Sequence[int]],
+    counted: set[str],
+    block: CardBlock,
+    name: str,
+) -> BlockRow:
+    graph, costs = structure.graph, structure.costs.by_operator
+    operators = tuple(step.operator.name for step in block.steps)
+    size = structure.channels(block.result)
+    new = {name for step in block.steps for name in _parameters_read(graph, step)} - counted
+    counted |= new
+    return BlockRow(
+        name=name,
+        factor=_scale_factor(structure, block),
+        size=None if size == UNKNOWN_DIM else size,
+        parameters=sum(prod(graph.values[name].shape or (0,)) for name in new),
+        multiply_adds=sum(costs[name].multiply_adds for name in operators if name in costs),
+        blocks=(operators,),
+        values=(block.result,),
+        ranks=tuple(sorted(rank for name in operators for rank in ranks.get(name, ()))),
+    )
 
 
-def _row_edges(
-    structure: Structure, cards: Sequence[Card]
-) -> tuple[tuple[RowIndex, RowIndex], ...]:
+def _row_edges(structure: Structure, panel: Panel) -> Sequence[tuple[RowIndex, RowIndex]]:
     """Return the edges between Rows of different Cards, in program order of the reader."""
-    spots = {
-        result: RowIndex(c, r)
-        for c, card in enumerate(cards)
-        for r, row in enumerate(card.rows)
-        for name in row.operators
-        for result in structure.graph.operators[name].results
-    }
+    rows, maker = panel.spots, structure.flow.maker
     edges = (
-        (spots[name], spots[step.result])
+        (rows[maker[name].operator.name], rows[step.operator.name])
         for step in structure.flow.steps.values()
         for name in step.data
-        if name in spots and step.result in spots
+        if step.operator.name in rows and name in maker and maker[name].operator.name in rows
     )
     return tuple(dict.fromkeys(edge for edge in edges if edge[0].card != edge[1].card))
 
@@ -180,7 +171,7 @@ def _parameters_read(graph: Graph, step: Step) -> Iterator[str]:
 
 
 def _scale_factor(structure: Structure, block: CardBlock) -> str:
-    """Return the change of resolution from the first Value read from outside: `↓2`."""
+    """Return the change of resolution from the first Value read from outside: `↓2`, `↑2×1`."""
     inside = {name for step in block.steps for name in step.operator.results}
     scales = structure.scales
     inputs = (name for step in block.steps for name in step.data if name not in inside)
@@ -189,16 +180,11 @@ def _scale_factor(structure: Structure, block: CardBlock) -> str:
     if before is None or after is None or before == after or GLOBAL in (before, after):
         return ""
     height, width = after.height / before.height, after.width / before.width
-    arrow = "↓" if height * width < 1 else "↑"
-    sides = [_ratio_text(max(side, 1 / side)) for side in (height, width)]
-    return f"{arrow}{sides[0]}" if sides[0] == sides[1] else f"{arrow}{sides[0]}×{sides[1]}"
+    sides = (f"{float(max(side, 1 / side)):.3g}" for side in (height, width))
+    return f"{'↓' if height * width < 1 else '↑'}{'×'.join(dict.fromkeys(sides))}"
 
 
-def _ratio_text(ratio: Fraction) -> str:
-    return str(ratio.numerator) if ratio.denominator == 1 else f"{float(ratio):.2g}"
-
-
-def _collapsed(rows: Sequence[BlockRow]) -> tuple[BlockRow, ...]:
+def _collapsed(rows: Sequence[BlockRow]) -> Sequence[BlockRow]:
     """Collapse runs of equal rows; a row where a pair ends is the last of its run.
 
     Rows are equal in name, factor and size. Three or more rows whose size grows by a constant step
@@ -207,39 +193,34 @@ def _collapsed(rows: Sequence[BlockRow]) -> tuple[BlockRow, ...]:
     result: list[BlockRow] = []
     start = 0
     while start < len(rows):
-        length = _run_length(rows, start)
-        result.append(_combined(rows[start : start + length]))
-        start += length
-    return tuple(result)
-
-
-def _run_length(rows: Sequence[BlockRow], start: int) -> int:
-    end, step = start + 1, None
-    while end < len(rows):
-        previous, row = rows[end - 1], rows[end]
-        if previous.ranks or (previous.name, previous.factor) != (row.name, row.factor):
-            break
-        growth = (row.size or 0) - (previous.size or 0)
-        if step is not None and growth != step:
-            break
-        step, end = growth, end + 1
-    length = end - start
-    return 1 if step and length < _MIN_GROWING else length
+        end, step = start + 1, None
+        while end < len(rows):
+            previous, row = rows[end - 1], rows[end]
+            growth = (row.size or 0) - (previous.size or 0)
+            is_alike = (previous.name, previous.factor) == (row.name, row.factor)
+            if previous.ranks or not is_alike or step not in (None, growth):
+                break
+            step, end = growth, end + 1
+        if step and end - start < _MIN_GROWING:
+            end = start + 1
+        result.append(_combined(rows[start:end]))
+        start = end
+    return result
 
 
 def _combined(rows: Sequence[BlockRow]) -> BlockRow:
-    """Combine rows into one: its name and size are the last row's, costs and Operators add up."""
+    """Combine rows into one: its name and size are the last row's, costs and blocks add up."""
     return replace(
         rows[-1],
         times=sum(row.times for row in rows),
         parameters=sum(row.parameters for row in rows),
         multiply_adds=sum(row.multiply_adds for row in rows),
-        operators=tuple(name for row in rows for name in row.operators),
+        blocks=tuple(block for row in rows for block in row.blocks),
         values=tuple(name for row in rows for name in row.values),
     )
 
 
-def _numbered(rows: Sequence[BlockRow]) -> tuple[BlockRow, ...]:
+def _numbered(rows: Sequence[BlockRow]) -> Sequence[BlockRow]:
     """Number the layers of an encoder from 0: `Layer 0`, `Layers 0 – 1`."""
     result: list[BlockRow] = []
     first = 0
@@ -248,16 +229,16 @@ def _numbered(rows: Sequence[BlockRow]) -> tuple[BlockRow, ...]:
         name = f"Layer {first}" if first == last else f"Layers {first} – {last}"
         result.append(replace(row, name=name))
         first = last + 1
-    return tuple(result)
+    return result
 
 
-def _condensed(rows: Sequence[BlockRow]) -> tuple[BlockRow, ...]:
+def _condensed(rows: Sequence[BlockRow]) -> Sequence[BlockRow]:
     """Combine neighbouring rows of a long card; a group ends at a row where a pair ends.
 
     A combined row is named after its two most frequent kinds of block.
     """
     if len(rows) <= _MAX_ROWS:
-        return tuple(rows)
+        return rows
     share = -(-len(rows) // _CONDENSED_ROWS)
     result: list[BlockRow] = []
     group: list[BlockRow] = []
@@ -271,7 +252,7 @@ def _condensed(rows: Sequence[BlockRow]) -> tuple[BlockRow, ...]:
             name = ", ".join(names) + (" …" if len(times) > _NAMED else "")
             result.append(replace(_combined(group), name=name))
             group = []
-    return tuple(result)
+    return result
 
 
 def _summary(rows: Sequence[BlockRow]) -> BlockRow:
@@ -286,30 +267,28 @@ def _summary(rows: Sequence[BlockRow]) -> BlockRow:
     return replace(_combined(rows), name=name, factor="", times=times[name], ranks=ranks)
 
 
-def _card_title(structure: Structure, section: CardSection, head_number: int | None) -> str:
+def _card_title(structure: Structure, section: CardSection, head_number: str) -> str:
+    name = section.part.value.capitalize()
     match section.part:
         case CardPart.STAGE:
             return _resolution(structure, section.title_value)
         case CardPart.NECK:
-            return " · ".join(filter(None, ("Neck", _resolution(structure, section.title_value))))
+            return " · ".join(filter(None, (name, _resolution(structure, section.title_value))))
         case CardPart.ENCODER:
-            return f"Encoder{_tokens(structure, section.title_value)}"
+            return f"{name}{_tokens(structure, section.title_value)}"
         case CardPart.HEAD:
-            return "Head" if head_number is None else f"Head {head_number}"
-        case CardPart.EMBEDDINGS:
-            return "Embeddings"
-        case CardPart.BODY:
-            return "Layers"
+            return f"{name}{head_number}"
+        case _:
+            return name
 
 
 def _resolution(structure: Structure, value: str | None) -> str:
     """Write H × W, or the ratio to the input if H × W is unknown."""
     if value is None:
         return ""
-    sides = structure.sides(value)
+    sides, scale = structure.sides(value), structure.scales.get(value, GLOBAL)
     if sides is not None:
-        return f"{sides[0]} × {sides[1]}"
-    scale = structure.scales[value]
+        return dims(sides)
     if scale.height == scale.width and scale.height.numerator == 1:
         return "input" if scale.height == 1 else f"input / {scale.height.denominator}"
     return f"input × {scale}"

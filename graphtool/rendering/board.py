@@ -2,8 +2,7 @@
 
 A Board holds one Panel per network, the teacher first. A Panel holds Cards from input to output. A
 Card is a stage, the embeddings, an encoder, a neck or a head, and holds Rows. A Row is a block, or
-`times` equal consecutive blocks. It lists its Operators and the outputs of its blocks, so that a
-view can expand it.
+`times` equal consecutive blocks.
 
 Alignment: `bands` run from top to bottom. A Band has at most one Card of each Panel (`cards[p]` is
 an index into `panels[p].cards`, or None) and Lines. A Line has at most one Row of each of these
@@ -11,12 +10,8 @@ Cards (`rows[p]`, an index into `card.rows`, or None for a blank). A Card's titl
 above its first Row: blanks before that Row are above the Card, blanks after its last Row below it.
 The two Rows of a pair share a Line wherever the order of pairs allows it.
 
-Pairs are Tags on Links between two Spots; `line.links` are the Links whose pill is drawn in that
-Line, between the Panels. All pairs of the same two Rows share one Link.
-
-Diagnostics of a Report are Marks at the Rows they concern. Like Links, each belongs to a Line.
-
-Everything is frozen, in program order and deterministic.
+Pairs and diagnostics are Pills between the Panels, each on one Line. All pairs of the same two Rows
+share a Pill.
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from graphtool.diagnostics import Severity
+from graphtool.diagnostics import Diagnostic, Severity
 
 __all__ = [
     "Band",
@@ -34,9 +29,8 @@ __all__ = [
     "CardPart",
     "Level",
     "Line",
-    "Link",
-    "Mark",
     "Panel",
+    "Pill",
     "RowIndex",
     "Tag",
 ]
@@ -59,12 +53,7 @@ class CardPart(Enum):
     ENCODER = "encoder"
     NECK = "neck"
     HEAD = "head"
-    BODY = "body"
-
-    @property
-    def has_resolution(self) -> bool:
-        """Return whether a network has one such part per resolution."""
-        return self in (CardPart.STAGE, CardPart.NECK)
+    BODY = "layers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,22 +62,25 @@ class BlockRow:
 
     `factor` is the change of resolution (`↓2`), empty if there is none. `size` is the channels or
     width of the output, None if unknown. `parameters` counts elements, `multiply_adds` is for one
-    sample, and `bar` is its ratio to the largest Row of the Panel. `operators` are names in program
-    order, `values` the output of each block. `ranks` are those of the pairs that end here,
-    `severity` is that of the worst diagnostic here.
+    sample, and `bar` is its ratio to the largest Row of the Panel. `blocks` are names of Operators
+    in program order, `values` the output of each block, `ranks` those of the pairs that end here.
     """
 
     name: str
     factor: str
-    times: int
     size: int | None
     parameters: int
     multiply_adds: int
-    bar: float
-    operators: tuple[str, ...]
+    blocks: tuple[tuple[str, ...], ...]
     values: tuple[str, ...]
-    ranks: tuple[int, ...] = ()
-    severity: Severity | None = None
+    ranks: tuple[int, ...]
+    times: int = 1
+    bar: float = 0.0
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The names of all its Operators."""
+        return tuple(name for block in self.blocks for name in block)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,57 +122,51 @@ class Panel:
     multiply_adds: int
     exact: bool
     cards: tuple[Card, ...]
-    state: str = ""
     flows: tuple[tuple[int, int], ...] = ()
     jumps: tuple[tuple[RowIndex, RowIndex], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tag:
-    """The text of a pill for one pair, or for several with the same text.
-
-    `text` compares the two sizes (`256 ← 24`, `768 = 768`). `adapter` abbreviates the student's
-    adapter, empty if it needs none; for a merge, the loss comes first.
-    """
-
-    ranks: tuple[int, ...]
-    text: str
-    adapter: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """All pairs of the same two Rows."""
-
-    tags: tuple[Tag, ...]
-    teacher: RowIndex
-    student: RowIndex
+    state: str = ""
 
     @property
-    def ranks(self) -> tuple[int, ...]:
-        """Return the ranks of all its pairs, sorted."""
-        return tuple(sorted(rank for tag in self.tags for rank in tag.ranks))
+    def spots(self) -> dict[str, RowIndex]:
+        """The Row of each Operator, by its name."""
+        return {
+            name: RowIndex(c, r)
+            for c, card in enumerate(self.cards)
+            for r, row in enumerate(card.rows)
+            for name in row.operators
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A part of a Pill: the ranks of pairs or a code; a text; another one in small type.
+
+    The text of pairs compares their two sizes (`256 ← 24`, `768 = 768`). In small type are the
+    adapter, and for a merge the loss.
+    """
+
+    label: str
+    text: str
+    extra: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """A diagnostic; `spots` has the Row that it concerns in each Panel, or None."""
+class Pill:
+    """All pairs of the same two Rows, or one diagnostic, with the Row of each Panel, or None."""
 
-    code: str
-    slug: str
-    severity: Severity
-    message: str
-    count: int
+    name: str
+    tags: tuple[Tag, ...]
     spots: tuple[RowIndex | None, ...]
+    ranks: tuple[int, ...] = ()
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A Row of each Panel (or None) side by side, with the Links and Marks drawn between them."""
+    """A Row of each Panel (or None) side by side, with the indices of the Pills between them."""
 
     rows: tuple[int | None, ...]
-    links: tuple[int, ...] = ()
-    marks: tuple[int, ...] = ()
+    pills: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,17 +181,16 @@ class Band:
 class Board:
     """One network, or two with their pairs.
 
-    `headline` is a summary in two lines; for a Report, `worst` is its highest severity.
-    `notes` list what the picture leaves out.
+    Of a Report, `findings` are the diagnostics, the worst first, each with a Pill behind those of
+    the pairs. `headline` is a summary in two lines, `notes` list what the picture leaves out.
     """
 
     level: Level
     panels: tuple[Panel, ...]
     bands: tuple[Band, ...]
-    links: tuple[Link, ...] = ()
-    marks: tuple[Mark, ...] = ()
+    pills: tuple[Pill, ...] = ()
+    findings: tuple[Diagnostic, ...] | None = None
     headline: tuple[str, str] = ("", "")
-    worst: Severity | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -8,14 +8,26 @@ import subprocess
 import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from shutil import which
 
-from graphtool.diagnostics import GraphtoolError
-from graphtool.rendering import problems
+from graphtool.diagnostics import Call, Diagnostic, GraphtoolError, Severity, rule
 from graphtool.rendering._labels import FONT
 
-__all__ = ["Engine", "LayoutTimeoutError", "check_engine", "find_engine"]
+__all__ = [
+    "FOCUS",
+    "GET_ENGINE",
+    "Engine",
+    "LayoutLimitError",
+    "engine_for",
+    "find_engine",
+    "simplified",
+]
+
+# The one draws all that there is, the other needs no rights on the machine.
+_GET_GRAPHVIZ, GET_ENGINE = "apt-get install graphviz", "pip install graphviz-pure"
+FOCUS = Call("gt.render", focus="NAME")
 
 _PURE = "graphviz-pure"
 _PNG_DPI = 144
@@ -24,8 +36,54 @@ _MAX_STDERR = 300
 _PURE_FONT, _PURE_FONT_FAMILY = "Helvetica", b"Helvetica,sans-Serif"
 
 
-class LayoutTimeoutError(Exception):
-    """The engine was killed because it took too long."""
+@rule("GT401", replaces=("GT406",))
+def no_engine(ending: str, found: str | None = None) -> Diagnostic:
+    """No Graphviz was found that draws this kind of picture.
+
+    `dot` comes with the operating system's package graphviz and is looked for on the path. `pip
+    install graphviz-pure` draws `.svg`, `.png` and `.html`, no `.pdf`; a browser prints an `.svg`
+    as one. A `.dot` file is written without either.
+    """
+    lacking = "no Graphviz was found to draw `{}` with: neither `dot` nor `graphviz-pure`"
+    return Diagnostic(
+        message=f"`{found}` draws no `{ending}`" if found else lacking.format(ending),
+        notes=("without it, a `.dot` can be written",),
+        help=_GET_GRAPHVIZ if ending == ".pdf" else GET_ENGINE,
+    )
+
+
+@rule("GT403", replaces=("GT405",))
+def engine_failed(
+    engine: str, status: str, output: str = "", help: str | None = None
+) -> Diagnostic:
+    """Graphviz failed, was killed, or did not finish in time; there is no picture.
+
+    A note quotes it. A `.dot` file holds what it was given, to be tried by hand. A focus draws the
+    neighbourhood of one Value and takes less time.
+    """
+    return Diagnostic(
+        message=f"`{engine}` failed: {status}",
+        notes=(f"its output: {output}",) if output else (),
+        help=help or f"{engine} -V",
+    )
+
+
+@rule("GT404", replaces=("GT409", "GT412"))
+def simplified(
+    message: str, severity: Severity = Severity.WARNING, help: str | None = None
+) -> Diagnostic:
+    """The picture shows less than was asked for, or less than there is.
+
+    If the layout takes too long, the picture is drawn at the next level, where a box stands for
+    more. A focus draws the neighbourhood of one Value with all its operators. Blocks of a page open
+    as lists of operators where their layout fails. A picture has room for one teacher beside the
+    student, and for what the input reaches.
+    """
+    return Diagnostic(message=message, severity=severity, help=help)
+
+
+class LayoutLimitError(GraphtoolError):
+    """The layout took too long, or the picture is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +97,17 @@ class Engine:
         """Return the file name of the executable."""
         return Path(self.path).name
 
-    def draw(self, dot: str, format: str, seconds: float) -> bytes:
-        """Return the picture of DOT as `svg`, `png` or `pdf`; several graphs give several.
+    def draw(self, dot: str, format: str, seconds: float, max_size: float = inf) -> bytes:
+        """Return the picture of DOT as `html` (an SVG), `svg`, `png` or `pdf`, of each graph in it.
 
-        Raises LayoutTimeoutError, and GraphtoolError: GT403 if the engine fails, GT401 for a format
-        that it doesn't support.
+        Raises LayoutLimitError, and GraphtoolError: GT403 if the engine fails.
         """
-        self.check(format)
-        command = [self.path, f"-T{format}"]
-        if format == "png":
-            command.append(f"-Gdpi={_PNG_DPI}")
-        if self.name == _PURE:
-            dot = dot.replace(f'"{FONT}"', _PURE_FONT)
-        picture = self._run(command, dot.encode("utf-8", "replace"), seconds)
-        return picture.replace(_PURE_FONT_FAMILY, FONT.encode()) if self.name == _PURE else picture
-
-    def check(self, format: str) -> None:
-        """Check that the engine supports a format.
-
-        Raises GraphtoolError: GT401.
-        """
-        if format == "pdf" and self.name == _PURE:
-            raise GraphtoolError(problems.no_engine(f".{format}", self.name))
-
-    def _run(self, command: list[str], dot: bytes, seconds: float) -> bytes:
+        is_pure = self.name == _PURE
+        dot = dot.replace(f'"{FONT}"', _PURE_FONT) if is_pure else dot
+        dpi = [f"-Gdpi={_PNG_DPI}"] if format == "png" else []
         try:
             process = subprocess.Popen(
-                command,
+                [self.path, f"-T{'svg' if format == 'html' else format}", *dpi],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -73,45 +115,38 @@ class Engine:
             )
         except OSError as error:
             status = error.strerror or str(error)
-            raise GraphtoolError(problems.engine_failed(self.name, status)) from None
+            raise GraphtoolError(engine_failed(self.name, status)) from None
         try:
-            output, stderr = process.communicate(dot, timeout=seconds)
+            output, stderr = process.communicate(dot.encode("utf-8", "replace"), timeout=seconds)
         except BaseException as error:
-            _kill_group(process)
+            # The child of a wrapper script would keep the pipes open.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise LayoutTimeoutError from None
+                slow = engine_failed(self.name, f"the layout took over {seconds:g} s", help=FOCUS)
+                raise LayoutLimitError(slow) from None
             raise
-        if process.returncode or not output:
-            status = _status_text(process.returncode)
+        code = process.returncode
+        if code or not output:
+            status = f"exit status {code}" if code else "it drew nothing"
+            status = f"killed by signal {-code}" if code < 0 else status
             text = stderr.decode("utf-8", "replace").strip()[:_MAX_STDERR]
-            raise GraphtoolError(problems.engine_failed(self.name, status, text))
-        return output
+            raise GraphtoolError(engine_failed(self.name, status, text))
+        if len(output) > max_size:
+            raise LayoutLimitError(engine_failed(self.name, "the picture is too large", help=FOCUS))
+        return output.replace(_PURE_FONT_FAMILY, FONT.encode()) if is_pure else output
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill an engine and its children: the child of a wrapper script would keep the pipes open."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def _status_text(code: int) -> str:
-    if code < 0:
-        return f"killed by signal {-code}"
-    return f"exit status {code}" if code else "it drew nothing"
-
-
-def check_engine(extension: str) -> None:
-    """Check that an engine supports a file extension; `.dot` needs none.
+def engine_for(extension: str) -> Engine:
+    """Return an engine that draws files of this extension.
 
     Raises GraphtoolError: GT401.
     """
-    if extension == ".dot":
-        return
     engine = find_engine()
-    if engine is None:
-        raise GraphtoolError(problems.no_engine(extension))
-    engine.check("svg" if extension == ".html" else extension[1:])
+    if engine is None or (extension == ".pdf" and engine.name == _PURE):
+        raise GraphtoolError(no_engine(extension, None if engine is None else engine.name))
+    return engine
 
 
 def find_engine() -> Engine | None:

@@ -1,27 +1,69 @@
 // All texts of the data are printable; `data.raw` has what those were that had to be changed.
 const data = JSON.parse(document.getElementById("data").textContent);
-const { networks, levels } = data;
-const pairs = data.pairs ?? [];
+const SVG = "http://www.w3.org/2000/svg";
+const NAME_SLOT = "\\ue000"; // as Python prints it
+const records = ({ fields, rows }) =>
+  rows.map((row) => Object.fromEntries(fields.map((field, place) => [field, row[place] ?? null])));
+
+// Values, boxes, blocks, rows and pairs refer to each other here, by indices in the data.
+const networks = data.networks.map(({ role, name, lines, ...held }, side) => {
+  const [values, boxes] = [records(held.values), records(held.boxes)];
+  const network = { side, role, name, values, boxes };
+  for (const value of values) Object.assign(value, { network, readers: [], box: null });
+  for (const box of boxes) {
+    Object.assign(box, { network, lines: lines[box.lines] ?? [], block: null, node: null });
+    for (const ends of ["results", "operands"])
+      box[ends] = (box[ends] ?? []).map((place) => values[place]);
+    for (const value of box.results) value.box = box;
+    for (const value of box.operands) value.readers.push(box);
+    box.title = box.results[0]?.name ?? box.name;
+    box.kind = box.type?.split(".").at(-1).replace(/_+$/, "") ?? box.title;
+  }
+  network.blocks = held.blocks.map(({ inputs, value, drawing, ...block }) => {
+    const made = { value: values[value], drawing, inputs: inputs.map((place) => boxes[place]),
+      boxes: block.boxes.map((place) => boxes[place]), rows: [] };
+    for (const box of made.boxes) box.block = made;
+    return made;
+  });
+  return network;
+});
+const valuesAt = (ends) => ends.map((place, side) => networks[side].values[place]);
+const view = document.getElementById("view");
+const levels = data.levels.map((level, place) => {
+  const rows = level.rows.map((cards, side) => cards.map((card) => card.map((row) => {
+    const blocks = row.blocks.map((block) => networks[side].blocks[block]);
+    const made = { ...row, blocks, side };
+    for (const block of blocks) block.rows[place] = made;
+    return made;
+  })));
+  const at = (spot, side) => spot && rows[side][spot.card][spot.row];
+  return { ...level, rows, pills: [], spots: level.spots.map((spots) => spots.map(at)) };
+});
+const detailed = Math.max(0, levels.findIndex(({ level }) => level !== "stage"));
+const pairs = (data.pairs ?? []).map((pair) => ({ ...pair, ends: valuesAt(pair.ends),
+  taps: pair.taps.map(({ tap, ends }) => ({ tap, ends: valuesAt(ends) })) }));
 // A report may be about two networks without a word about pairs.
-const hasPairs = data.pairs !== undefined && (pairs.length > 0 || data.marks.length === 0);
+const hasPairs = data.pairs !== undefined && (pairs.length > 0 || data.findings.length === 0);
+const svgs = [
+  view.firstElementChild,
+  ...[...document.querySelectorAll("template.level")].map((held) => held.content.firstElementChild),
+];
+const drawings = [...document.querySelectorAll("template.drawing")];
 const state = {
   chosen: new Set(), // pairs in the recipe
   hidden: new Set(), // kinds of pairs that are not shown
   looked: new Set(), // pairs under the pointer
   picked: networks.map(() => null), // a Value of each network
   level: 0,
-  open: null, // { side, blocks, at }: the blocks of a row, and which of them is shown
+  open: null, // { row, at }: which block of a row is shown
 };
-const SVG = "http://www.w3.org/2000/svg";
-const NAME_SLOT = "\\ue000"; // as Python prints it
 
-const valueOf = (side, value) => networks[side].values[value];
-const boxOf = (side, box) => networks[side].boxes[box];
-const nameOf = (side, box) => valueOf(side, boxOf(side, box).o[0])?.n ?? boxOf(side, box).n;
-const linesOf = (side, box) => networks[side].attributes[boxOf(side, box).a] ?? [];
-const typeOf = (box) => box.k ?? (box.x === undefined ? undefined : `pd_op.${box.t}`);
-const dtypeOf = (value) => value.d ?? "float32";
 const isShown = (pair) => !state.hidden.has(pair.kind);
+const rowOf = (value) => value?.box?.block?.rows[state.level];
+// The row at the level that is shown, or the box where Operators are drawn.
+const shownAt = (value) => (levels.length ? rowOf(value)?.link : value.box?.node);
+const center = (element) => element?.scrollIntoView({ block: "center", inline: "nearest" });
+const dtypeOf = (value) => value.dtype ?? "float32";
 const dims = (shape) =>
   shape ? shape.map((dim) => (dim < 0 ? "?" : dim)).join(" × ") || "scalar" : "?";
 const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
@@ -38,37 +80,7 @@ function el(tag, attributes = {}, ...children) {
   return element;
 }
 const span = (kind, text) => el("span", { class: kind }, String(text));
-
-// Which box makes a Value and what reads it, which block a box is in, and which row a block.
-for (const network of networks) {
-  network.homes = new Map(network.blocks.flatMap(({ b }, home) => b.map((box) => [box, home])));
-  network.readers = new Map();
-  network.boxes.forEach((box, place) => {
-    for (const value of box.o) network.values[value].b = place;
-    for (const value of box.i ?? [])
-      network.readers.set(value, [...(network.readers.get(value) ?? []), place]);
-  });
-}
-const view = document.getElementById("view");
-const svgs = [
-  view.firstElementChild,
-  ...[...document.querySelectorAll("template.level")].map((held) => held.content.firstElementChild),
-];
-const drawings = [...document.querySelectorAll("template.drawing")];
-for (const level of levels)
-  level.rowOf = level.rows.map((cards) => {
-    const rows = cards.flatMap((card, c) => card.map((row, r) => ({ ...row, c, r })));
-    return new Map(rows.flatMap((row) => row.b.map((block) => [block, row])));
-  });
-const detailed = Math.max(0, levels.findIndex(({ level }) => level !== "stage"));
-
-const homeOf = (side, value) => networks[side].homes.get(valueOf(side, value)?.b);
-// The row at the level that is shown, and its element, or the box where Operators are drawn.
-const rowOf = (side, value) => levels[state.level]?.rowOf[side].get(homeOf(side, value));
-const elementOf = (side, row) => row && levels[state.level].elements[side][row.c]?.[row.r];
-const shownAt = (side, value) =>
-  levels.length ? elementOf(side, rowOf(side, value)) : boxNodes[side].get(valueOf(side, value).b);
-const boxNodes = networks.map(() => new Map());
+const note = (text) => el("p", { class: "note" }, text);
 
 function button(element, label, onclick) {
   element.setAttribute("role", "button");
@@ -82,64 +94,57 @@ function button(element, label, onclick) {
 
 // Find rows and pills by the links that Graphviz drew for their ids, and boxes by their ids.
 function wire(svg, level) {
-  level.elements = level.rows.map((cards) => cards.map(() => []));
-  level.pills = [];
   for (const link of svg.querySelectorAll("a")) {
-    const [kind, first, second] = link.getAttribute("href").slice(1).split("-");
-    const side = networks.findIndex(({ role }) => role === kind);
-    if (side >= 0) {
-      const row = level.rows[side][first][second];
-      level.elements[side][first][second] = link;
-      link.classList.add("row", kind);
-      button(link, `${row.t}: ${row.n}`, () => openRow(side, row.b));
-      link.side = side;
-      link.row = row;
-    } else if (kind === "mark") {
+    const name = link.getAttribute("href").slice(1);
+    const [kind, first, second] = name.split("-");
+    if (kind === "mark") {
+      const { code, slug, message } = data.findings[first];
       link.classList.add("mark");
-      const { code, slug, message } = data.marks[first];
       button(link, `${code} ${slug}`, () => say(message));
-    } else {
-      const held = pairs.filter((pair) => level.links[first].includes(pair.rank));
-      const edges = [...svg.querySelectorAll(`.pair-${first}`)];
+    } else if (kind === "pair") {
+      const held = pairs.filter((pair) => level.ranks[first].includes(pair.rank));
       link.classList.add("pill");
-      button(link, `pair ${level.links[first]}`, () => choose(held.filter(isShown)));
+      button(link, `pair ${level.ranks[first]}`, () => choose(held.filter(isShown)));
       link.addEventListener("mouseenter", () => look(held));
       link.addEventListener("mouseleave", () => look([]));
-      level.pills.push({ link, held, edges });
+      level.pills.push({ link, held, edges: [...svg.querySelectorAll(`.${name}`)] });
+    } else {
+      const side = networks.findIndex(({ role }) => role === kind);
+      const row = level.rows[side][first][second];
+      Object.assign(link, { side });
+      row.link = link;
+      link.classList.add("row", kind);
+      button(link, `${row.title}: ${row.name}`, () => openRow(row));
     }
   }
 }
 
-function wireBoxes(root, side, boxes, inputs = []) {
+function wireBoxes(nodes, boxes, inputs = []) {
   // Graphviz has an order of its own; keys go from operator to operator in that of the program.
-  const numbered = [...root.querySelectorAll("g.node[id]")].sort(
-    (a, b) => a.id.slice(1) - b.id.slice(1));
-  for (const node of numbered) {
+  for (const node of [...nodes].sort((a, b) => a.id.slice(1) - b.id.slice(1))) {
     node.parentNode.append(node);
-    const isInput = node.id[0] === "i" && inputs.length > 0;
+    const isInput = node.id[0] === "i";
     const box = (isInput ? inputs : boxes)[node.id.slice(1)];
+    const value = box.results[0];
     node.removeAttribute("id");
-    const value = boxOf(side, box).o[0];
-    const name = nameOf(side, box);
     node.classList.add(isInput ? "input" : "box");
-    node.dataset.v = `${side}:${value}`;
-    node.side = side;
-    button(node, [boxOf(side, box).t, name].join(" "), () =>
-      isInput ? go(side, value, box) : pick(side, value));
+    Object.assign(node, { value, side: box.network.side });
+    button(node, [box.kind, box.title].join(" "), () =>
+      isInput ? go(box.network, value, box) : pick(box.network, value));
     const title = document.createElementNS(SVG, "title");
-    title.textContent = [name, linesOf(side, box)[0]].filter(Boolean).join("\n");
+    title.textContent = [box.title, box.lines[0]].filter(Boolean).join("\n");
     node.append(title);
-    if (!isInput) boxNodes[side].set(box, node);
+    if (!isInput) box.node = node;
     for (const text of node.querySelectorAll("text"))
-      if (text.textContent === NAME_SLOT) writeName(text, node, isInput ? `from ${name}` : name);
+      if (text.textContent === NAME_SLOT)
+        writeName(text, node, isInput ? `from ${box.title}` : box.title);
   }
 }
 
-// Cut a name to its box; an input's is centred in it.
+// Cut a name to its box; an input's begins at its left.
 function writeName(text, node, name) {
   const frame = node.querySelector("polygon").getBBox();
-  const isInput = node.classList.contains("input");
-  const x = isInput ? frame.x + 8 : Number(text.getAttribute("x"));
+  const x = node.matches(".input") ? frame.x + 8 : Number(text.getAttribute("x"));
   text.setAttribute("x", x);
   text.textContent = name;
   for (let end = name.length; end && text.getComputedTextLength() > frame.x + frame.width - x - 8; )
@@ -149,90 +154,82 @@ function writeName(text, node, name) {
 // Opening a block: a drawing that equal blocks share, or a list of its operators.
 const pane = el("section", { id: "block", "aria-label": "operators of a block" });
 
-function openRow(side, blocks, at = blocks.length - 1) {
-  state.open = blocks.length ? { side, blocks, at } : null;
-  const value = networks[side].blocks[blocks[at]]?.v;
+function openRow(row, at = row.blocks.length - 1) {
+  state.open = row.blocks.length ? { row, at } : null;
   drawBlock();
-  pick(side, value);
+  pick(networks[row.side], row.blocks[at]?.value);
 }
 
 function drawBlock() {
   pane.hidden = !state.open;
-  for (const nodes of levels.length ? boxNodes : []) nodes.clear();
+  if (levels.length) for (const { boxes } of networks) for (const box of boxes) box.node = null;
   if (!state.open) return fitLater();
-  const { side, blocks, at } = state.open;
-  const block = networks[side].blocks[blocks[at]];
-  const row = levels[detailed].rowOf[side].get(blocks[at]);
-  const to = (step) => () => openRow(side, blocks, at + step);
-  const arrow = (id, sign, step, title) =>
-    el("button", { id, title, disabled: !blocks[at + step] && blocks[at + step] !== 0,
-      onclick: to(step) }, sign);
-  const many = blocks.length > 1
-    ? [arrow("before", "‹", -1, "block before"), span("note", `${at + 1} of ${blocks.length}`),
-      arrow("after", "›", 1, "next block")]
+  const { row, at } = state.open;
+  const block = row.blocks[at];
+  const { title, name } = block.rows[detailed] ?? { title: "", name: "" };
+  const { role } = networks[row.side];
+  const arrow = (id, sign, to, about) =>
+    el("button", { id, title: about, disabled: !row.blocks[to], onclick: () => openRow(row, to) },
+      sign);
+  const many = row.blocks.length > 1
+    ? [arrow("before", "‹", at - 1, "block before"),
+      span("note", `${at + 1} of ${row.blocks.length}`), arrow("after", "›", at + 1, "next block")]
     : [];
-  const place = `${networks[side].role} · ${row?.t ?? ""}`;
   const body = el("div", { class: "body" });
-  pane.className = networks[side].role;
+  pane.className = role;
   pane.replaceChildren(
-    el("header", {}, el("h2", {}, row?.n ?? "", span("note", place)), ...many,
+    el("header", {}, el("h2", {}, name, span("note", `${role} · ${title}`)), ...many,
       el("button", { id: "close", title: "close: Esc", onclick: closeBlock }, "×")),
     body,
   );
-  if (block.d === null || block.d >= drawings.length) {
-    const count = counted(block.b.length, "operator");
-    body.append(el("p", { class: "note" }, `${count}, listed without a drawing.`), el("ol", {},
-      ...block.b.map((box) => el("li", {}, boxButton(side, box)))));
-  } else {
-    const svg = document.importNode(drawings[block.d].content.firstElementChild, true);
-    body.append(svg);
-    scaleSvg(svg, Math.max(0.5, Math.min(0.8, (0.42 * innerWidth - 48) / natural(svg)[0])));
-    wireBoxes(svg, side, block.b, block.i);
+  const drawing = drawings[block.drawing ?? -1];
+  if (!drawing) {
+    const count = counted(block.boxes.length, "operator");
+    body.append(note(`${count}, listed without a drawing.`),
+      el("ol", {}, ...block.boxes.map((box) => el("li", {}, boxButton(box)))));
+    return;
   }
+  const svg = document.importNode(drawing.content.firstElementChild, true);
+  body.append(svg);
+  scaleSvg(svg, Math.max(0.5, Math.min(0.8, (0.42 * innerWidth - 48) / natural(svg)[0])));
+  wireBoxes(svg.querySelectorAll("g.node[id]"), block.boxes, block.inputs);
 }
 
-function boxButton(side, box) {
-  const { t, o } = boxOf(side, box);
-  const pickBox = { class: "box", "data-v": `${side}:${o[0]}`, onclick: () => pick(side, o[0]) };
-  const made = el("button", pickBox, el("b", {}, t), span("name", nameOf(side, box) ?? ""),
-    span("note", dims(valueOf(side, o[0])?.s)));
-  made.side = side;
-  boxNodes[side].set(box, made);
-  return made;
+function boxButton(box) {
+  const value = box.results[0];
+  box.node = el("button", { class: "box", onclick: () => pick(box.network, value) },
+    el("b", {}, box.kind), span("name", box.title ?? ""), span("note", dims(value?.shape)));
+  return Object.assign(box.node, { value, side: box.network.side });
 }
 
 function closeBlock() {
-  const side = state.open?.side;
-  const row = side === undefined ? null : rowOf(side, state.picked[side] ?? -1);
+  const row = state.open && rowOf(state.picked[state.open.row.side]);
   state.open = null;
   drawBlock();
-  elementOf(side, row)?.focus();
+  row?.link.focus();
 }
 
-// Go to a Value: to the row that is given, else to its box in its block. An operator without
-// results is gone to by its box; nothing is picked then.
-function go(side, value, box = valueOf(side, value)?.b, row = null) {
-  const home = networks[side].homes.get(box);
-  let target = null;
-  if (row) {
-    openRow(side, row.b);
-    target = shownAt(side, value);
-  } else if (!levels.length) target = boxNodes[side].get(box);
-  else if (home !== undefined) {
-    const { b } = levels[state.level].rowOf[side].get(home);
-    state.open = { side, blocks: b, at: b.indexOf(home) };
+// Go to a Value: to its box in its block, or to the row that is given. An operator without results
+// is gone to by its box; nothing is picked then.
+function go(network, value, box = value.box, row = null) {
+  const shown = box?.block?.rows[state.level];
+  if (row) openRow(row);
+  else if (shown) {
+    state.open = { row: shown, at: shown.blocks.indexOf(box.block) };
     drawBlock();
-    elementOf(side, levels[state.level].rowOf[side].get(home))?.scrollIntoView({ block: "center" });
-    target = boxNodes[side].get(box);
+    center(shown.link);
   }
-  pick(side, value);
+  const target = row ? shownAt(value) : box?.node;
+  pick(network, value);
   if (!target) return say("it lies in no block");
-  target.scrollIntoView({ block: "center", inline: "nearest" });
+  center(target);
   target.focus({ preventScroll: true });
 }
 
-function pick(side, value) {
-  state.picked[side] = value ?? null;
+const pick = (network, value) => pickAll(state.picked.with(network.side, value ?? null));
+
+function pickAll(values) {
+  state.picked = values;
   tint();
   drawDetails();
 }
@@ -245,20 +242,16 @@ function look(held) {
 
 // Tint what is picked, paired and looked at, on rows and boxes alike.
 function tint() {
-  const found = { paired: new Set(), looked: new Set(), picked: new Set() };
-  const add = (kind, side, value) => {
-    found[kind].add(`${side}:${value}`);
-    found[kind].add(elementOf(side, rowOf(side, value)));
-  };
-  for (const pair of pairs.filter(isShown))
-    pair.ends.forEach((value, side) => {
-      add("paired", side, value);
-      if (state.looked.has(pair)) add("looked", side, value);
-    });
-  state.picked.forEach((value, side) => value !== null && add("picked", side, value));
-  for (const element of document.querySelectorAll("a.row, [data-v]"))
-    for (const [kind, held] of Object.entries(found))
-      element.classList.toggle(kind, held.has(element) || held.has(element.dataset.v));
+  const shown = pairs.filter(isShown);
+  const of = (held) => held.flatMap((value) => [value, rowOf(value)?.link]);
+  const found = Object.entries({
+    paired: shown.flatMap(({ ends }) => ends),
+    looked: shown.filter((pair) => state.looked.has(pair)).flatMap(({ ends }) => ends),
+    picked: state.picked.filter(Boolean),
+  }).map(([kind, held]) => [kind, new Set(of(held))]);
+  for (const element of document.querySelectorAll("a.row, .box, .input"))
+    for (const [kind, held] of found)
+      element.classList.toggle(kind, held.has(element.value ?? element));
   for (const { held, edges } of levels[state.level]?.pills ?? [])
     for (const edge of edges)
       edge.classList.toggle("looked", held.some((pair) => state.looked.has(pair)));
@@ -272,9 +265,8 @@ function choose(held) {
     if (isOut && pair.own) pairs.splice(pairs.indexOf(pair), 1);
     state.chosen[isOut ? "delete" : "add"](pair);
   }
-  if (held.length === 1) state.picked = [...held[0].ends];
+  if (held.length === 1) state.picked = held[0].ends;
   update();
-  drawDetails();
 }
 
 function update() {
@@ -283,16 +275,16 @@ function update() {
     link.setAttribute("aria-pressed", shown.every((pair) => state.chosen.has(pair)));
     for (const part of [link, ...edges]) part.classList.toggle("away", shown.length === 0);
   }
-  tint();
   drawOwnPairs();
   drawPairs();
+  pickAll(state.picked);
 }
 
 // Pairs of one's own choice are dashed lines from row to row.
 function drawOwnPairs() {
   for (const old of view.querySelectorAll("path.own")) old.remove();
   for (const pair of pairs.filter((each) => each.own && isShown(each))) {
-    const [teacher, student] = pair.ends.map((value, side) => shownAt(side, value)?.getBBox());
+    const [teacher, student] = pair.ends.map((value) => shownAt(value)?.getBBox());
     if (!teacher || !student) continue;
     const [x, y] = [teacher.x + teacher.width, teacher.y + teacher.height / 2];
     const [to, at] = [student.x, student.y + student.height / 2];
@@ -303,19 +295,17 @@ function drawOwnPairs() {
   }
 }
 
-const namesOf = ({ ends }) => ends.map((value, side) => valueOf(side, value).n).join(" ← ");
+const namesOf = ({ ends }) => ends.map(({ name }) => name).join(" ← ");
 
 // What a pair of two feature maps would be was worked out for each two classes of maps.
 function pairOf(teacher, student) {
   const known = pairs.find(({ ends }) => ends[0] === teacher && ends[1] === student);
-  const row = data.table?.[valueOf(0, teacher).c];
-  const form = data.forms?.[row?.[valueOf(1, student).c]];
+  const form = data.forms?.[data.table?.[teacher.class]?.[student.class]];
   if (known || !form) return known ?? null;
   const [kind, relation, adapter, loss, warnings] = form;
   const rank = 1 + Math.max(0, ...pairs.map((pair) => pair.rank));
-  const why = ["chosen in the picture"];
-  const ends = [teacher, student];
-  return { rank, kind, loss, weight: 1, adapter, relation, why, warnings, ends, taps: [], own: 1 };
+  return { rank, kind, loss, weight: 1, adapter, relation, why: ["chosen in the picture"], warnings,
+    ends: [teacher, student], taps: [], own: true };
 }
 
 // Recipes. Lone surrogates, which a name may hold, are no characters to TOML's escapes or UTF-8.
@@ -330,25 +320,22 @@ function toml(value) {
 }
 
 function table(title, held) {
-  const lines = Object.entries(held)
-    .filter(([, value]) => value !== null && value !== undefined && value !== "")
-    .map(([key, value]) => `${key} = ${toml(value)}`);
-  return `${[title, ...lines].join("\n")}\n`;
+  const known = Object.entries(held).filter(([, value]) => (value ?? "") !== "");
+  return `${[title, ...known.map(([key, value]) => `${key} = ${toml(value)}`)].join("\n")}\n`;
 }
 
-function endOf(side, place) {
-  const value = valueOf(side, place);
-  const box = value.b === undefined ? {} : boxOf(side, value.b);
-  return { name: value.n, op: typeOf(box), op_index: box.x, output: value.o ?? 0, module: box.m,
-    layer: value.l, shape: value.s, dtype: dtypeOf(value), fingerprint: value.f };
+function endOf(value) {
+  const { name, box, output, layer, shape, fingerprint } = value;
+  return { name, op: box?.type, op_index: box?.index, output: output ?? 0, module: box?.module,
+    layer, shape, dtype: dtypeOf(value), fingerprint };
 }
 
 function recipe() {
   const chosen = pairs.filter((pair) => state.chosen.has(pair));
   const tables = chosen.flatMap(({ ends, taps: _taps, own: _own, ...pair }) => [
     table("[[pairs]]", pair),
-    table("[pairs.teacher]", endOf(0, ends[0])),
-    table("[pairs.student]", endOf(1, ends[1])),
+    table("[pairs.teacher]", endOf(ends[0])),
+    table("[pairs.student]", endOf(ends[1])),
   ]);
   return [data.recipe, ...tables].join("\n");
 }
@@ -366,19 +353,8 @@ function download() {
   say(`downloaded ${counted(state.chosen.size, "pair")}`);
 }
 
-async function copy(text, what) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = el("textarea", { class: "aside" });
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  say(`copied ${what}`);
-}
+const copy = (text, what) =>
+  navigator.clipboard.writeText(text).then(() => say(`copied ${what}`), (error) => say(error));
 
 const status = el("output", { id: "status", "aria-live": "polite" });
 const say = (text) => {
@@ -393,14 +369,13 @@ function drawPairs() {
   const focused = document.activeElement?.id;
   const scrolled = pairsPane.querySelector("ul")?.scrollTop;
   const toggles = [...new Set(pairs.map((pair) => pair.kind))].map((kind) => {
-    const toggle = () => {
-      state.hidden[state.hidden.has(kind) ? "delete" : "add"](kind);
+    const onclick = () => {
+      if (!state.hidden.delete(kind)) state.hidden.add(kind);
       update();
     };
     const count = pairs.filter((pair) => pair.kind === kind).length;
-    const pressed = { "aria-pressed": String(!state.hidden.has(kind)), title: "show or hide" };
-    const text = `${kind.replaceAll("_", " ")} ${count}`;
-    return el("button", { id: `kind-${kind}`, ...pressed, onclick: toggle }, text);
+    return el("button", { id: `kind-${kind}`, "aria-pressed": String(!state.hidden.has(kind)),
+      title: "show or hide", onclick }, `${kind.replaceAll("_", " ")} ${count}`);
   });
   const shown = pairs.filter(isShown);
   const own = pairs.filter((pair) => pair.own).length;
@@ -430,10 +405,8 @@ function pairItem(pair) {
     onchange: () => choose([pair]),
   });
   const show = () => {
-    state.picked = [...pair.ends];
-    tint();
-    drawDetails();
-    pair.ends.forEach((value, side) => shownAt(side, value)?.scrollIntoView({ block: "center" }));
+    pickAll(pair.ends);
+    for (const value of pair.ends) center(shownAt(value));
   };
   const name = el("button", { id: `show-${place}`, onclick: show }, namesOf(pair));
   const about = [pair.relation, pair.adapter, pair.loss].filter(Boolean).join(" · ");
@@ -442,18 +415,17 @@ function pairItem(pair) {
 }
 
 function findings() {
-  const items = data.marks.map((mark, place) => {
-    const show = () => levels[state.level].spots[place].forEach((spot, side) => {
-      const row = spot && levels[state.level].rows[side][spot[0]][spot[1]];
-      if (row) openRow(side, row.b);
-      elementOf(side, row && { c: spot[0], r: spot[1] })?.scrollIntoView({ block: "center" });
-    });
-    const times = mark.count > 1 ? ` × ${mark.count}` : "";
+  const items = data.findings.map(({ severity, code, slug, count, message }, place) => {
+    const show = () => {
+      for (const row of levels[state.level].spots[place].filter(Boolean)) {
+        openRow(row);
+        center(row.link);
+      }
+    };
     const isPlaced = levels[0]?.spots[place].some(Boolean);
-    return el("li", { class: `is-${mark.severity}` },
-      el("b", {}, `${mark.severity} ${mark.code} ${mark.slug}${times}`),
-      el("div", {}, mark.message),
-      isPlaced ? el("button", { onclick: show }, "show") : null);
+    return el("li", { class: `is-${severity}` },
+      el("b", {}, `${severity} ${code} ${slug}${count > 1 ? ` × ${count}` : ""}`),
+      el("div", {}, message), isPlaced ? el("button", { onclick: show }, "show") : null);
   });
   return el("section", { id: "findings", "aria-label": "findings" },
     el("h2", {}, counted(items.length, "finding")), el("ul", {}, ...items));
@@ -463,33 +435,26 @@ function findings() {
 const details = el("section", { id: "details", "aria-label": "details" });
 
 function drawDetails() {
-  const found = state.picked.map((value, side) => value !== null && valueDetails(side, value));
-  const both = hasPairs && state.picked.every((value) => value !== null);
-  const nothing = el("p", { class: "note" }, "Pick a row or an operator to see what it is.");
+  const picked = state.picked.filter(Boolean);
   details.replaceChildren(
-    ...(both ? [pairDetails(...state.picked)] : []),
-    ...(found.some(Boolean) ? found.filter(Boolean) : [nothing]),
+    ...(hasPairs && picked.length === 2 ? [pairDetails(...picked)] : []),
+    ...picked.map(valueDetails),
+    ...(picked.length ? [] : [note("Pick a row or an operator to see what it is.")]),
   );
 }
 
 function pairDetails(teacher, student) {
   const pair = pairOf(teacher, student);
-  if (!pair) return el("p", { class: "note" }, "These two cannot be paired.");
+  if (!pair) return note("These two cannot be paired.");
   const title = pairs.includes(pair) ? `Pair ${pair.rank}` : "A new pair";
-  const taps = pair.taps.map(({ tap, ends }) => {
-    const pickTap = () => {
-      state.picked = [...ends];
-      tint();
-      drawDetails();
-    };
-    return el("button", { onclick: pickTap }, tap);
-  });
+  const items = (texts) => texts.map((text) => el("li", {}, text));
   return el("section", { class: "pairing" },
     el("h3", {}, `${title} · ${pair.kind}`),
     list({ relation: pair.relation, adapter: pair.adapter, loss: pair.loss,
-      score: pair.score?.toFixed(2), "other taps": taps }),
-    el("ul", {}, ...pair.why.map((why) => el("li", {}, why))),
-    el("ul", { class: "warnings" }, ...pair.warnings.map((warning) => el("li", {}, warning))),
+      score: pair.score?.toFixed(2), "other taps": pair.taps.map(({ tap, ends }) =>
+        el("button", { onclick: () => pickAll(ends) }, tap)) }),
+    el("ul", {}, ...items(pair.why)),
+    el("ul", { class: "warnings" }, ...items(pair.warnings)),
     el("button", { id: "choose", onclick: () => choose([pair]) },
       state.chosen.has(pair) ? "take out of the recipe" : "add to the recipe"));
 }
@@ -500,32 +465,29 @@ function list(held) {
     el("dt", {}, name), el("dd", {}, ...(Array.isArray(about) ? about : [about]))]));
 }
 
-function valueDetails(side, place) {
-  const { values, readers, role } = networks[side];
-  const value = values[place];
-  const box = value.b === undefined ? { o: [] } : boxOf(side, value.b);
-  const link = (other) => el("button", { onclick: () => go(side, other) }, values[other].n);
-  const inputs = box.i ?? [];
-  const used = (readers.get(place) ?? []).map((reader) => boxOf(side, reader).o[0]);
-  const line = (text) => el("div", {}, text);
-  return el("section", { class: `value ${role}` },
-    el("h3", {}, span("role", role), span("name", value.n),
-      el("button", { class: "copy", onclick: () => copy(data.raw[value.n] ?? value.n, "name") },
-        "copy")),
+function valueDetails(value) {
+  const { network, name, shape, layer, readers, box } = value;
+  const links = (values) => values.filter(Boolean).map((other) =>
+    el("button", { onclick: () => go(network, other) }, other.name));
+  const lines = (texts) => texts.filter(Boolean).map((text) => el("div", {}, text));
+  const inputs = box?.operands ?? [];
+  return el("section", { class: `value ${network.role}` },
+    el("h3", {}, span("role", network.role), span("name", name),
+      el("button", { class: "copy", onclick: () => copy(data.raw[name] ?? name, "name") }, "copy")),
     list({
-      shape: dims(value.s),
+      shape: dims(shape),
       dtype: dtypeOf(value),
-      operator: typeOf(box),
-      "operator name": box.n,
-      module: box.m,
-      layer: value.l,
-      "source line": box.s,
-      "other results": box.o.filter((other) => other !== place).map(link),
-      reads: inputs.filter((other) => values[other].b !== undefined).map(link),
-      "read by": used.filter((other) => other !== undefined).map(link),
-      parameters: inputs.map((other) => values[other]).filter(({ p }) => p)
-        .map(({ n, s }) => line(`${n}  ${dims(s)}`)),
-      attributes: linesOf(side, value.b).slice(1).filter(Boolean).map(line),
+      operator: box?.type,
+      "operator name": box?.name,
+      module: box?.module,
+      layer,
+      "source line": box?.source,
+      "other results": links((box?.results ?? []).filter((other) => other !== value)),
+      reads: links(inputs.filter((other) => other.box)),
+      "read by": links(readers.map((reader) => reader.results[0])),
+      parameters: lines(inputs.filter(({ parameter }) => parameter)
+        .map((other) => `${other.name}  ${dims(other.shape)}`)),
+      attributes: lines(box?.lines.slice(1) ?? []),
     }));
 }
 
@@ -535,18 +497,17 @@ const MOST = 40;
 let entries = null;
 
 function indexed() {
-  return networks.flatMap((network, side) => {
-    const rows = (levels[detailed]?.rows[side] ?? []).flat().map((row) =>
-      ({ side, row, value: network.blocks[row.b.at(-1)]?.v, text: `${row.t} ${row.n}`, shapes: "" }));
-    const boxes = network.boxes.map((box, place) => {
-      const values = box.o.map((value) => network.values[value]);
-      const names = values.flatMap((value) => [value.n, value.l]);
-      const text = [box.t, box.n, typeOf(box), box.m, box.s, linesOf(side, place)[0], ...names];
-      const shapes = values.map((value) => `,${(value.s ?? []).join(",")},`).join(" ");
-      return { side, box: place, value: box.o[0], text: text.filter(Boolean).join(" "), shapes };
-    });
-    return [...rows, ...boxes];
-  }).map((entry) => ({ ...entry, text: entry.text.toLowerCase() }));
+  const rows = (levels[detailed]?.rows ?? []).flat(2).map((row) =>
+    ({ row, network: networks[row.side], value: row.blocks.at(-1)?.value, name: row.name,
+      about: row.title, text: `${row.title} ${row.name}`, shapes: "" }));
+  const boxes = networks.flatMap((network) => network.boxes.map((box) => {
+    const { kind, title, name, type, module, source, lines, results } = box;
+    const names = results.flatMap((value) => [value.name, value.layer]);
+    return { box, network, value: results[0], name: title, about: kind,
+      text: [kind, name, type, module, source, lines[0], ...names].filter(Boolean).join(" "),
+      shapes: results.map(({ shape }) => `,${(shape ?? []).join(",")},`).join(" ") };
+  }));
+  return [...rows, ...boxes].map((entry) => ({ ...entry, text: entry.text.toLowerCase() }));
 }
 
 function search(text) {
@@ -557,11 +518,11 @@ function search(text) {
     const shape = `,${word.replaceAll(/[[\]()]/g, "").replaceAll("?", "-1").split(/[x×*,]/)},`;
     return (entry) => entry.shapes.includes(shape) || entry.text.includes(word);
   });
-  const exact = (entry) => (valueOf(entry.side, entry.value)?.n.toLowerCase() === words[0] ? 0 : 1);
+  const other = (entry) => Number(entry.value?.name.toLowerCase() !== words[0]);
   if (tests.length === 0) return [];
   return entries
     .filter((entry) => tests.every((test) => test(entry)))
-    .sort((a, b) => exact(a) - exact(b));
+    .sort((a, b) => other(a) - other(b));
 }
 
 const query = el("input", {
@@ -574,16 +535,11 @@ const results = el("ul", { id: "results", "aria-label": "search results", hidden
 
 function drawResults() {
   const found = search(query.value);
-  const items = found.slice(0, MOST).map(({ side, value, row, box }) => {
-    const open = () => {
+  const items = found.slice(0, MOST).map(({ network, value, row, box, name, about }) =>
+    el("li", {}, el("button", { class: network.role, onclick: () => {
       results.hidden = true;
-      go(side, value, box, row);
-    };
-    const name = row ? row.n : valueOf(side, value)?.n ?? nameOf(side, box);
-    const contents = [span("name", name), span("note", row ? row.t : boxOf(side, box).t),
-      span("shape", dims(valueOf(side, value)?.s))];
-    return el("li", {}, el("button", { class: networks[side].role, onclick: open }, ...contents));
-  });
+      go(network, value, box, row);
+    } }, span("name", name), span("note", about), span("shape", dims(value?.shape)))));
   const rest = found.length > MOST ? `${found.length - MOST} more` : "";
   const about = found.length ? rest : "nothing found";
   results.replaceChildren(...items, ...(about ? [el("li", { class: "note" }, about)] : []));
@@ -614,13 +570,13 @@ const fit = () =>
 let isFitted = true;
 const fitLater = () => isFitted && fit();
 
-function showLevel(place) {
-  state.level = place;
-  view.replaceChildren(svgs[place]);
+function otherLevel() {
+  if (svgs.length < 2) return;
+  state.level = 1 - state.level;
+  view.replaceChildren(svgs[state.level]);
   fit();
   update();
 }
-const otherLevel = () => svgs.length > 1 && showLevel(1 - state.level);
 
 view.addEventListener("wheel", (event) => {
   if (!event.ctrlKey && !event.metaKey) return;
@@ -641,70 +597,64 @@ for (const end of ["pointerup", "pointercancel"])
   view.addEventListener(end, () => view.classList.remove("panning"));
 
 function switchTheme() {
-  const root = document.documentElement;
-  const isDark = root.dataset.theme
-    ? root.dataset.theme === "dark"
-    : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = isDark ? "light" : "dark";
+  const { dataset } = document.documentElement;
+  const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+  dataset.theme = (dataset.theme ?? (isDark ? "dark" : "light")) === "dark" ? "light" : "dark";
 }
 
-const LEGEND = [
-  ["a row", "a block, or × n equal ones; click it to see its operators"],
-  ["↓2", "the resolution is halved there"],
-  ["params, MACs", "parameters, and multiply-adds for one sample; the bar compares them"],
-  ["number", "a pair, by rank; 256 ← 24 are the channels of teacher and student"],
-  ["filled", "the pair is in the recipe"],
-  ["dashed", "a pair of your own: pick a Value in each network and add it"],
-];
-const KEYS = [
-  ["/", "search"],
-  ["↑ ↓", "row or operator above, below"],
-  ["→ ← Esc", "open, close a block"],
-  ["Enter", "pick a Value, choose a pair"],
-  ["+ − 0 1", "zoom, fit, real size"],
-  ["f", "stages or blocks"],
-];
+const LEGEND = {
+  "a row": "a block, or × n equal ones; click it to see its operators",
+  "↓2": "the resolution is halved there",
+  "params, MACs": "parameters, and multiply-adds for one sample; the bar compares them",
+  number: "a pair, by rank; 256 ← 24 are the channels of teacher and student",
+  filled: "the pair is in the recipe",
+  dashed: "a pair of your own: pick a Value in each network and add it",
+};
+const KEYS = {
+  "/": "search",
+  "↑ ↓": "row or operator above, below",
+  "→ ← Esc": "open, close a block",
+  Enter: "pick a Value, choose a pair",
+  "+ − 0 1": "zoom, fit, real size",
+  f: "stages or blocks",
+};
 const byUser = (change) => () => {
   isFitted = change === fit;
   change();
 };
-const ZOOMS = {
+const ACTIONS = {
   "+": byUser(() => zoom(scale * 1.2)),
-  "=": byUser(() => zoom(scale * 1.2)),
   "-": byUser(() => zoom(scale / 1.2)),
   0: byUser(fit),
   1: byUser(() => zoom(1)),
   f: otherLevel,
   "/": () => query.focus(),
 };
-const percent = el("button", { id: "level", title: "real size: 1", onclick: ZOOMS[1] }, "100 %");
-
-function legend() {
-  const lines = (items) => el("dl", {}, ...items.flatMap(([name, about]) => [
-    el("dt", {}, name), el("dd", {}, about)]));
-  const swatches = networks.map(({ role }) => el("span", { class: `swatch ${role}` }, role));
-  const pair = hasPairs ? span("swatch pair", "pair") : null;
-  return el("details", { id: "legend" }, el("summary", {}, "legend and keys"),
-    el("div", { class: "legend" }, el("div", {}, ...swatches, pair), lines(LEGEND), lines(KEYS)));
-}
+ACTIONS["="] = ACTIONS["+"];
+const tool = (id, text, title, onclick) => el("button", { id, title, onclick }, text);
+const percent = tool("level", "100 %", "real size: 1", ACTIONS[1]);
 
 function toolbar() {
-  const tool = (id, text, title, onclick) => el("button", { id, title, onclick }, text);
+  const swatches = networks.map(({ role }) => span(`swatch ${role}`, role));
+  const pair = hasPairs ? span("swatch pair", "pair") : null;
   return el("header", { id: "bar" },
     el("h1", {}, networks.map(({ name }) => name).join(" → ")),
     el("div", { class: "find" }, query, results),
     svgs.length > 1 ? tool("fold", "stages / blocks", "stages or blocks: f", otherLevel) : null,
-    el("span", { class: "zoom" }, tool("out", "−", "smaller: -", ZOOMS["-"]), percent,
-      tool("in", "+", "larger: +", ZOOMS["+"]), tool("fit", "fit", "fit the width: 0", ZOOMS[0])),
+    el("span", { class: "zoom" }, tool("out", "−", "smaller: -", ACTIONS["-"]), percent,
+      tool("in", "+", "larger: +", ACTIONS["+"]), tool("fit", "fit", "fit the width: 0", ACTIONS[0])),
     tool("theme", "◐", "dark or light", switchTheme),
-    legend(),
+    el("details", { id: "legend" }, el("summary", {}, "legend and keys"),
+      el("div", { class: "legend" }, el("div", {}, ...swatches, pair), list(LEGEND), list(KEYS))),
     status);
 }
+
+const STEPS = { ArrowDown: 1, ArrowUp: -1 };
 
 function stepResult(event) {
   const all = [query, ...results.querySelectorAll("button")];
   const at = all.indexOf(document.activeElement);
-  const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const by = STEPS[event.key];
   if (event.key === "Escape") results.hidden = true;
   else if (event.key === "Enter" && at === 0) all[1]?.click();
   else if (!by || at < 0) return;
@@ -712,19 +662,19 @@ function stepResult(event) {
   event.preventDefault();
 }
 
-// Keys: rows or operators above and below, opening and closing, zoom.
+// Keys: rows or operators above and below, opening and closing.
 function stepRow(target, key) {
-  const by = { ArrowDown: 1, ArrowUp: -1 }[key];
-  const root = target.closest("#block, #view");
-  const all = [...root.querySelectorAll("a.row, .box")].filter(({ side }) => side === target.side);
+  const all = [...target.closest("#block, #view").querySelectorAll("a.row, .box")];
+  const same = all.filter(({ side }) => side === target.side);
+  const click = () =>
+    target.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
   const row = target.matches("a.row");
-  if (by) all[all.indexOf(target) + by]?.focus();
+  if (STEPS[key]) same[same.indexOf(target) + STEPS[key]]?.focus();
   else if (key === "ArrowLeft") closeBlock();
   else if (key === "ArrowRight" && row) {
-    target.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+    click();
     pane.querySelector(".box")?.focus();
-  } else if ([" ", "Enter"].includes(key) && !row)
-    target.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  } else if ([" ", "Enter"].includes(key) && !row) click();
   else return false;
   return true;
 }
@@ -736,8 +686,8 @@ document.addEventListener("keydown", (event) => {
     if (key !== "Enter" || target === query) stepResult(event);
   } else if (target.matches("a.row, .box, .input") && stepRow(target, key)) event.preventDefault();
   else if (key === "Escape" && state.open) closeBlock();
-  else if (ZOOMS[key]) {
-    ZOOMS[key]();
+  else if (ACTIONS[key]) {
+    ACTIONS[key]();
     event.preventDefault();
   }
 });
@@ -746,19 +696,16 @@ document.addEventListener("pointerdown", (event) => {
   if (!event.target.closest(".find")) results.hidden = true;
 });
 
-const aside = el("aside", {}, data.marks.length ? findings() : null, hasPairs ? pairsPane : null,
-  details);
+const aside = el("aside", {}, data.findings.length ? findings() : null,
+  hasPairs ? pairsPane : null, details);
 document.body.prepend(toolbar(), el("div", { id: "parts" }, view, pane, aside),
-  ...data.notes.map((note) => el("p", { class: "note" }, note)));
+  ...data.notes.map(note));
 levels.forEach((level, place) => wire(svgs[place], level));
 if (!levels.length)
-  networks.forEach(({ role, boxes }, side) => {
-    const nodes = [...view.querySelectorAll("g.node[id]")].filter(({ id }) => id[0] === role[0]);
-    wireBoxes({ querySelectorAll: () => nodes }, side, [...boxes.keys()]);
-  });
+  for (const { role, boxes } of networks)
+    wireBoxes([...view.querySelectorAll("g.node[id]")].filter(({ id }) => id[0] === role[0]), boxes);
 pane.hidden = true;
 fit();
 update();
-drawDetails();
-if (data.focus) go(...data.focus);
+if (data.focus) go(networks[data.focus[0]], networks[data.focus[0]].values[data.focus[1]]);
 new ResizeObserver(fitLater).observe(view);

@@ -7,28 +7,29 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
 from itertools import accumulate
 from typing import Any, TypeAlias, cast
 
+from graphtool.both import Both
 from graphtool.diagnostics import Diagnostic, GraphtoolError, ReadError
 from graphtool.graph import Attribute, Graph, Origin
-from graphtool.matching import End
+from graphtool.matching import Alternative, Pair
 from graphtool.matching.candidates import common_pair_kind, pair_kind
 from graphtool.matching.fingerprint import Fingerprint, fingerprint_text, fingerprints
 from graphtool.matching.recipe import recipe_text
-from graphtool.matching.relations import AnalysedPair, adapter_of, loss_of, relation_of, warnings
-from graphtool.rendering import problems
+from graphtool.matching.relations import adapter_of, loss_of, relation_of, warnings
 from graphtool.rendering._cards import board_dot
 from graphtool.rendering._labels import FONT
-from graphtool.rendering._operators import Box, BoxKind, Edge, block_dot, diagram_of
-from graphtool.rendering.board import BlockRow, Board, Card, Level, Mark, Panel
-from graphtool.rendering.boards import board_of, board_of_scene
-from graphtool.rendering.engine import Engine, LayoutTimeoutError
-from graphtool.rendering.scenes import Scene, Subject, network_name
+from graphtool.rendering._operators import Box, Edge, block_dot, diagram_of
+from graphtool.rendering.board import BlockRow, Board, Level, Panel
+from graphtool.rendering.boards import board_of, compared, outermost
+from graphtool.rendering.engine import FOCUS, engine_for, simplified
+from graphtool.rendering.scenes import Scene, Subject, network_name, networks_of
 from graphtool.selectors import find
 from graphtool.structure import Structure
 from graphtool.text import printable
@@ -77,6 +78,9 @@ _UNUSED = re.compile(
 )
 # What a pair would be: kind, relation, adapter, loss and warnings.
 _PairForm: TypeAlias = "tuple[str, str, str | None, str, tuple[str, ...]]"
+# What the page knows of Values and of Operators, the rarest last: None at the end is left out.
+_VALUE_FIELDS = ("name", "shape", "class", "layer", "fingerprint", "dtype", "output", "parameter")
+_BOX_FIELDS = ("results", "type", "index", "lines", "operands", "module", "source", "name")
 
 
 def with_links(dot: str) -> str:
@@ -88,7 +92,6 @@ def page_of(
     subject: Subject,
     drawn: Board | None,
     svg: bytes,
-    engine: Engine,
     *,
     seconds: float,
     focus: str | None = None,
@@ -98,14 +101,15 @@ def page_of(
     `svg` is that of `drawn`, or of Operators if that is None. The page has a drawing of the stages
     as well, or of the blocks if `drawn` is at level STAGE. A focus opens the block of its Value.
     """
-    is_scene = isinstance(subject, Scene)
-    graphs, roles = (subject.graphs, ("teacher", "student")) if is_scene else ((subject,), (None,))
-    boards = [] if drawn is None else [drawn, _other_board(subject, drawn)]
+    boards: list[Board] = []
+    if drawn is not None:
+        other = Level.BLOCK if drawn.level is Level.STAGE else Level.STAGE
+        boards = [drawn, board_of(subject, other)]
     detailed = next((board for board in boards if board.level is not Level.STAGE), None)
     boards = [board for board in boards if board is drawn or board.rows <= _MAX_ROWS]
     networks = [
         _Network(graph, role, None if detailed is None else detailed.panels[index])
-        for index, (graph, role) in enumerate(zip(graphs, roles, strict=True))
+        for index, (role, graph) in enumerate(networks_of(subject))
     ]
     sources = [with_links(board_dot(board)) for board in boards[1:]]
     dots = list(dict.fromkeys(dot for network in networks for dot in network.drawings if dot))
@@ -115,44 +119,32 @@ def page_of(
     svgs = [_inline(svg.decode())]
     try:
         if sources or dots:
-            laid_out = engine.draw("\n".join((*sources, *dots)), "svg", seconds).decode()
+            source = "\n".join((*sources, *dots))
+            laid_out = engine_for(".html").draw(source, "svg", seconds).decode()
             svgs += map(_inline, re.findall("<svg.*?</svg>", laid_out, re.DOTALL))
-    except LayoutTimeoutError:
-        diagnostics.append(_listed_blocks(f"the layout took over {seconds:g} s"))
     except GraphtoolError as error:
-        diagnostics.append(_listed_blocks(error.report.diagnostics[0].message))
+        reason = error.report.diagnostics[0].message
+        message = f"blocks open as lists of operators, not as drawings: {reason}"
+        diagnostics.append(simplified(message, help=FOCUS))
     first = 1 + len(sources)
     levels, drawings = svgs[:first], svgs[first:]
     indices = {dot: index for index, dot in enumerate(dots[: len(drawings)])}
-    raw: dict[str, str] = {}
     data = {
         "levels": [_level_data(board, networks) for board, _ in zip(boards, levels, strict=False)],
         "notes": () if drawn is None else drawn.notes,
-        "marks": () if drawn is None else [_mark_data(mark) for mark in drawn.marks],
-        **(_pairs_data(subject, networks) if is_scene else {}),
+        "findings": (drawn.findings or ()) if drawn is not None else (),
+        **(_pairs_data(subject, networks) if isinstance(subject, Scene) else {}),
         "networks": [network.data(indices) for network in networks],
         "focus": None if focus is None else _focus_data(networks, focus),
     }
-    data = {**_with_printable_texts(data, raw), "raw": raw}
-    if is_scene:
+    raw: dict[str, str] = {}
+    data = {**_plain(data, raw), "raw": raw}
+    if isinstance(subject, Scene):
         # The script appends a table for each pair.
         recipe = recipe_text(replace(subject.pairs, pairs=()))
         data["recipe"] = recipe.replace("\npairs = []\n", "\n", 1)
-    title = " → ".join(map(network_name, graphs))
+    title = " → ".join(network_name(graph) for _, graph in networks_of(subject))
     return _html(title, data, levels, drawings), tuple(diagnostics)
-
-
-def _other_board(subject: Subject, drawn: Board) -> Board:
-    level = Level.BLOCK if drawn.level is Level.STAGE else Level.STAGE
-    return (
-        board_of_scene(subject, level) if isinstance(subject, Scene) else board_of(subject, level)
-    )
-
-
-def _listed_blocks(reason: str) -> Diagnostic:
-    return problems.simplified(
-        f"blocks open as lists of operators, not as drawings: {reason}", help=problems.FOCUS
-    )
 
 
 def _inline(svg: str) -> str:
@@ -163,33 +155,34 @@ def _inline(svg: str) -> str:
 
 
 class _Network:
-    """What a page knows of one network; boxes, Values and blocks go by their indices."""
+    """What a page knows of one network; boxes, Values and blocks go by their indices.
+
+    `classes` are those of feature maps that a pair may have, `ends` those of the pairs.
+    """
 
     def __init__(self, graph: Graph, role: str | None, panel: Panel | None) -> None:
         self.graph, self.role = graph, role or "network"
         self.diagram = diagram_of(graph, role)
-        self.classes: Mapping[str, int] = {}
+        self.classes: dict[str, int] = {}
         self.ends: set[str] = set()
         self.indices: dict[str, int] = {}
         rows = [] if panel is None else [row for card in panel.cards for row in card.rows]
-        blocks = [block for row in rows for block in _blocks_of(graph, row)]
+        blocks = [block for row in rows for block in row.blocks]
         self.results = [name for row in rows for name in row.values]
         self.block_of = {name: index for index, block in enumerate(blocks) for name in block}
         self.boxes: list[list[Box]] = [[] for _ in blocks]
         self.inputs: list[dict[str, Box]] = [{} for _ in blocks]
         edges: list[list[Edge]] = [[] for _ in blocks]
-        homes: dict[str, int] = {}
         boxes = {box.key: box for box in self.diagram.boxes}
-        for box in boxes.values():
-            home = self.block_of.get(_outermost(graph, box))
+        homes = {key: self.block_of.get(self._outermost(box)) for key, box in boxes.items()}
+        for key, home in homes.items():
             if home is not None:
-                homes[box.key] = home
-                self.boxes[home].append(box)
+                self.boxes[home].append(boxes[key])
         for edge in self.diagram.edges:
-            home = homes.get(edge.target)
+            home = homes[edge.target]
             if home is not None:
                 edges[home].append(edge)
-                if homes.get(edge.source) != home:
+                if homes[edge.source] != home:
                     self.inputs[home][edge.source] = boxes[edge.source]
         self.drawings = [
             block_dot(held, [*inputs.values()], read, self.diagram.frames)
@@ -198,6 +191,17 @@ class _Network:
             for held, inputs, read in zip(self.boxes, self.inputs, edges, strict=True)
         ]
 
+    def _outermost(self, box: Box) -> str:
+        """Return the Operator of the top-level Block that a box is or lies in."""
+        name = self.graph.blocks[box.block].owner or box.key
+        operator = self.graph.operators.get(name)
+        return name if operator is None else outermost(self.graph, operator).name
+
+    def blocks_of(self, row: BlockRow) -> Sequence[int]:
+        """Return the indices of the blocks of a row."""
+        known = (self.block_of.get(name) for name in row.operators)
+        return [block for block in dict.fromkeys(known) if block is not None]
+
     def index(self, name: str) -> int:
         """Return the index of a Value."""
         return self.indices.setdefault(name, len(self.indices))
@@ -205,89 +209,68 @@ class _Network:
     def data(self, drawings: Mapping[str, int]) -> dict[str, object]:
         """Return the boxes, blocks and Values; `drawings` are the indices of those of blocks."""
         places = {box.key: index for index, box in enumerate(self.diagram.boxes)}
-        attributes: dict[tuple[str, ...], int] = {}
-        boxes = [self._box_data(box, attributes) for box in self.diagram.boxes]
+        lines: dict[tuple[str, ...], int] = {}
+        boxes = [self._box_data(box, lines) for box in self.diagram.boxes]
         blocks = [
             {
-                "b": [places[box.key] for box in held],
-                "i": [places[key] for key in inputs],
-                "v": self.index(result),
-                "d": drawings.get(dot),
+                "boxes": [places[box.key] for box in held],
+                "inputs": [places[key] for key in inputs],
+                "value": self.index(result),
+                "drawing": drawings.get(dot),
             }
             for held, inputs, result, dot in zip(
                 self.boxes, self.inputs, self.results, self.drawings, strict=True
             )
         ]
         by_name: Mapping[str, Fingerprint] = fingerprints(self.graph) if self.classes else {}
-        values: list[object] = []
-        for name in self.indices:
-            value = self.graph.values[name]
-            if value.origin is Origin.PARAMETER:
-                values.append({"n": name, "s": value.shape, "p": 1})
-                continue
-            is_choosable = name in self.classes or name in self.ends
-            optional = {
-                "d": None if value.dtype == "float32" else value.dtype or "",
-                "o": value.output or None,
-                "c": self.classes.get(name),
-                "l": None if value.output and not is_choosable else value.layer,
-                "f": fingerprint_text(by_name[name], name) if by_name and is_choosable else None,
-            }
-            known = {key: each for key, each in optional.items() if each is not None}
-            values.append({"n": name, "s": value.shape, **known})
+        values = [self._value_data(name, by_name) for name in self.indices]
         return {
             "role": self.role,
             "name": network_name(self.graph),
-            "boxes": boxes,
-            "attributes": list(attributes),
+            "boxes": {"fields": _BOX_FIELDS, "rows": boxes},
+            "lines": list(lines),
             "blocks": blocks,
-            "values": values,
+            "values": {"fields": _VALUE_FIELDS, "rows": values},
         }
 
-    def _box_data(self, box: Box, attributes: dict[tuple[str, ...], int]) -> object:
-        data: dict[str, object] = {"t": box.title, "o": [*map(self.index, box.values)]}
-        if box.kind is BoxKind.INPUT:
-            return data
+    def _box_data(self, box: Box, lines: dict[tuple[str, ...], int]) -> Sequence[object]:
+        results = [*map(self.index, box.values)]
+        if box.is_input:
+            return [results]
         operator = self.graph.operators[box.key]
         # The text of its box, then the attributes, which many Operators have alike.
         texts = (f"{name}: {_attribute_text(x)}" for name, x in operator.attributes.items())
         cut = (text.replace("\n", " ")[:_MAX_ATTRIBUTE_LENGTH] for text in texts)
-        lines = (", ".join(box.lines), *cut)
-        is_named_alike = operator.results[:1] == (operator.name,)
-        optional = {
-            "n": None if is_named_alike else operator.name,
-            "k": None if operator.type == f"pd_op.{printable(box.title)}" else operator.type,
-            "i": [self.index(name) for name in operator.operands if name is not None],
-            "m": operator.module,
-            "s": operator.source,
-        }
-        return {
-            **data,
-            "x": operator.index,
-            "a": attributes.setdefault(lines, len(attributes)),
-            **{key: value for key, value in optional.items() if value},
-        }
+        return _trimmed(
+            results,
+            operator.type,
+            operator.index,
+            lines.setdefault((", ".join(box.lines), *cut), len(lines)),
+            [self.index(name) for name in operator.operands if name is not None],
+            operator.module,
+            operator.source,
+            None if operator.results[:1] == (operator.name,) else operator.name,
+        )
+
+    def _value_data(self, name: str, known: Mapping[str, Fingerprint]) -> Sequence[object]:
+        value = self.graph.values[name]
+        is_choosable = name in self.classes or name in self.ends
+        return _trimmed(
+            name,
+            value.shape,
+            self.classes.get(name),
+            value.layer if is_choosable or not value.output else None,
+            fingerprint_text(known[name], name) if known and is_choosable else None,
+            None if value.dtype == "float32" else value.dtype or "",
+            value.output or None,
+            value.origin is Origin.PARAMETER or None,
+        )
 
 
-def _blocks_of(graph: Graph, row: BlockRow) -> Iterator[list[str]]:
-    """Yield the Operators of each block of a row."""
-    last_operators = {graph.values[name].producer for name in row.values[:-1]}
-    block: list[str] = []
-    for name in row.operators:
-        block.append(name)
-        if name in last_operators:
-            yield block
-            block = []
-    yield block
-
-
-def _outermost(graph: Graph, box: Box) -> str:
-    """Return the Operator of the top-level Block that a box is or lies in."""
-    name, path = box.key, box.block
-    while path:
-        name = graph.blocks[path].owner or ""
-        path = graph.operators[name].block
-    return name
+def _trimmed(*row: object) -> Sequence[object]:
+    """Return a row without None at its end."""
+    length = max((index for index, item in enumerate(row, 1) if item is not None), default=0)
+    return row[:length]
 
 
 def _attribute_text(value: Attribute) -> str:
@@ -297,30 +280,22 @@ def _attribute_text(value: Attribute) -> str:
 
 
 def _level_data(board: Board, networks: Sequence[_Network]) -> dict[str, object]:
-    """Return the rows of each card of each network with their blocks, and the pairs of pills."""
+    """Return the rows of each card of each network with their blocks, and what pills are of."""
+    rows = [
+        [
+            [
+                {"title": card.title, "name": row.name, "blocks": network.blocks_of(row)}
+                for row in card.rows
+            ]
+            for card in panel.cards
+        ]
+        for panel, network in zip(board.panels, networks, strict=True)
+    ]
     return {
-        "level": board.level.value,
-        "rows": [
-            [[_row_data(card, row, network) for row in card.rows] for card in panel.cards]
-            for panel, network in zip(board.panels, networks, strict=True)
-        ],
-        "links": [link.ranks for link in board.links],
-        "spots": [[spot and (spot.card, spot.row) for spot in mark.spots] for mark in board.marks],
-    }
-
-
-def _row_data(card: Card, row: BlockRow, network: _Network) -> object:
-    blocks = (network.block_of[name] for name in row.operators if name in network.block_of)
-    return {"t": card.title, "n": row.name, "b": list(dict.fromkeys(blocks))}
-
-
-def _mark_data(mark: Mark) -> dict[str, object]:
-    return {
-        "code": mark.code,
-        "slug": mark.slug,
-        "severity": mark.severity.value,
-        "message": mark.message,
-        "count": mark.count,
+        "level": board.level,
+        "rows": rows,
+        "ranks": [pill.ranks for pill in board.pills if pill.severity is None],
+        "spots": [pill.spots for pill in board.pills if pill.severity is not None],
     }
 
 
@@ -330,39 +305,42 @@ def _pairs_data(scene: Scene, networks: Sequence[_Network]) -> dict[str, object]
     Ends are indices of Values. `table[t][s]` is the index in `forms` for the class `t` of the
     teacher's map and the class `s` of the student's.
     """
-    teacher, student = scene.structures
-    classes = [dict(_classes(structure)) for structure in (teacher, student)]
+    for network, structure in zip(networks, scene.structures, strict=True):
+        network.classes = dict(_classes(structure))
+    # The first feature map of each class.
+    firsts = [
+        {index: name for name, index in reversed(network.classes.items())} for network in networks
+    ]
     forms: dict[_PairForm, int] = {}
     table = [
-        [forms.setdefault(_form(teacher, t, student, s), len(forms)) for s in _firsts(classes[1])]
-        for t in _firsts(classes[0])
+        [
+            forms.setdefault(_form(scene.structures, firsts[0][t], firsts[1][s]), len(forms))
+            for s in range(len(firsts[1]))
+        ]
+        for t in range(len(firsts[0]))
     ]
 
-    def ends(teacher: End, student: End) -> list[int]:
-        places: list[int] = []
-        for network, end in zip(networks, (teacher, student), strict=True):
-            network.ends.add(end.name)
-            places.append(network.index(end.name))
-        return places
+    def ends(of: Pair | Alternative) -> list[int]:
+        names = of.teacher.name, of.student.name
+        for network, name in zip(networks, names, strict=True):
+            network.ends.add(name)
+        return [network.index(name) for network, name in zip(networks, names, strict=True)]
 
-    for network, held in zip(networks, classes, strict=True):
-        network.classes = held
     pairs = [
         {
             "rank": pair.rank,
-            "kind": pair.kind.value,
+            "kind": pair.kind,
             "loss": pair.loss,
             "weight": float(pair.weight),
             "adapter": pair.adapter,
-            "relation": pair.relation.value,
+            "relation": relation_of(
+                compared(pair.kind, scene.structures, pair.teacher.name, pair.student.name)
+            ),
             "score": float(pair.score),
             "why": pair.why,
             "warnings": pair.warnings,
-            "ends": ends(pair.teacher, pair.student),
-            "taps": [
-                {"tap": tap.tap.value, "ends": ends(tap.teacher, tap.student)}
-                for tap in pair.alternatives
-            ],
+            "ends": ends(pair),
+            "taps": [{"tap": tap.tap, "ends": ends(tap)} for tap in pair.alternatives],
         }
         for pair in scene.pairs
     ]
@@ -386,29 +364,16 @@ def _classes(structure: Structure) -> Iterator[tuple[str, int]]:
             yield name, known.setdefault(key, len(known))
 
 
-def _firsts(classes: Mapping[str, int]) -> list[str]:
-    """Return the first feature map of each class, in order of class."""
-    first = {index: name for name, index in reversed([*classes.items()])}
-    return [first[index] for index in range(len(first))]
-
-
-def _form(
-    teacher: Structure, teacher_name: str, student: Structure, student_name: str
-) -> _PairForm:
-    sides = AnalysedPair(
-        kind=common_pair_kind(teacher, teacher_name, student, student_name),
-        teacher=teacher,
-        teacher_name=teacher_name,
-        student=student,
-        student_name=student_name,
-    )
-    relation = relation_of(sides)
+def _form(structures: Both[Structure], teacher: str, student: str) -> _PairForm:
+    kind = common_pair_kind(structures.teacher, teacher, structures.student, student)
+    pair = compared(kind, structures, teacher, student)
+    relation = relation_of(pair)
     return (
-        sides.kind.value,
-        relation.value,
-        adapter_of(sides, relation),
-        loss_of(sides, relation),
-        tuple(warnings(sides, relation)),
+        kind,
+        relation,
+        adapter_of(pair, relation),
+        loss_of(pair, relation),
+        tuple(warnings(pair, relation)),
     )
 
 
@@ -420,18 +385,25 @@ def _focus_data(networks: Sequence[_Network], focus: str) -> tuple[int, int] | N
     return None
 
 
-def _with_printable_texts(data: Any, raw: dict[str, str]) -> Any:
-    """Return data with all its texts printable, and note in `raw` what the changed ones were."""
+def _plain(data: Any, raw: dict[str, str]) -> Any:
+    """Return data for JSON with all its texts printable; note in `raw` what the changed ones were.
+
+    Records become objects.
+    """
+    if isinstance(data, Enum):
+        return data.value
     if isinstance(data, str):
         text = printable(data)
         if text != data:
             raw[text] = data
         return text
+    if is_dataclass(data):
+        data = {field.name: getattr(data, field.name) for field in fields(data)}
     if isinstance(data, dict):
         held = cast("dict[str, Any]", data)
-        return {key: _with_printable_texts(value, raw) for key, value in held.items()}
+        return {key: _plain(value, raw) for key, value in held.items()}
     if isinstance(data, list | tuple):
-        return [_with_printable_texts(value, raw) for value in cast("list[Any]", data)]
+        return [_plain(value, raw) for value in cast("list[Any]", data)]
     return data
 
 

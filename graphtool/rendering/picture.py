@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from html import escape
+from math import inf
 from os import PathLike, fspath
 from pathlib import PurePath
 
@@ -15,17 +18,23 @@ from graphtool.diagnostics import (
     Report,
     Severity,
     UsageError,
+    rule,
 )
 from graphtool.files import atomic_write, write_text
 from graphtool.graph import Graph
-from graphtool.rendering import problems
 from graphtool.rendering._cards import board_dot
-from graphtool.rendering._operators import box_key, diagram_of, diagrams_dot, neighbourhood
+from graphtool.rendering._operators import (
+    Diagram,
+    box_key,
+    diagram_of,
+    diagrams_dot,
+    neighbourhood,
+)
 from graphtool.rendering.board import Board, CardPart, Level
-from graphtool.rendering.boards import board_of, board_of_scene, diagnostics_by_operator, marks_of
-from graphtool.rendering.engine import Engine, LayoutTimeoutError, find_engine
+from graphtool.rendering.boards import board_of, diagnostics_by_operator, worst_first
+from graphtool.rendering.engine import FOCUS, LayoutLimitError, engine_for, simplified
 from graphtool.rendering.page import page_of, with_links
-from graphtool.rendering.scenes import Drawable, Scene, Subject, network_name, subject_of
+from graphtool.rendering.scenes import Drawable, Scene, Subject, networks_of, subject_of
 from graphtool.selectors import find
 
 __all__ = ["Picture", "extension_of", "render"]
@@ -34,7 +43,7 @@ _EXTENSIONS = (".dot", ".svg", ".png", ".pdf", ".html")
 _DEFAULT_SECONDS = 10.0
 _MAX_SECONDS = 86_400
 _CALL = 'gt.render(pairs, "pairs.svg")'
-# In characters: a notebook stores every output in its file.
+# In bytes: a notebook stores every output in its file.
 _MAX_NOTEBOOK_SVG = 2_000_000
 _FINE_TO_COARSE = (Level.OP, Level.MODULE, Level.BLOCK, Level.STAGE)
 # A network without stages or an encoder is drawn at level OP up to this many boxes.
@@ -42,20 +51,11 @@ _FEW_BOXES = 28
 
 
 @dataclass(frozen=True, slots=True)
-class _Focus:
-    """A selector of a Value, and the radius in edges of the neighbourhood to draw."""
-
-    name: str
-    radius: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Drawing:
-    """DOT with its level, notes on what it leaves out, and its Board unless it is at level OP."""
+    """DOT with its level, and its Board unless it is at level OP."""
 
     dot: str
     level: Level
-    notes: tuple[str, ...] = ()
     board: Board | None = None
 
 
@@ -71,33 +71,24 @@ class Picture:
     level: Level
     report: Report = field(default_factory=Report)
 
+    def _svg(self) -> str:
+        """Return the SVG at the first level within the limits of time and size."""
+        drawing = _Drawing(self.dot, self.level)
+        data, *_ = _lay_out(self.subject, drawing, ".svg", max_size=_MAX_NOTEBOOK_SVG)
+        svg = data.decode()
+        return svg[svg.index("<svg") :]
+
     def _repr_svg_(self) -> str | None:
-        """Return the SVG at the first level within the limits of time and size, or None."""
-        engine = find_engine()
-        if engine is None:
-            return None
-        drawing: _Drawing | None = _Drawing(self.dot, self.level)
-        while drawing is not None:
-            try:
-                svg = engine.draw(drawing.dot, "svg", _DEFAULT_SECONDS).decode()
-            except LayoutTimeoutError:
-                svg = None
-            if svg is not None and len(svg) <= _MAX_NOTEBOOK_SVG:
-                return svg[svg.index("<svg") :]
-            level = _coarser(drawing.level)
-            drawing = None if level is None else _draw(self.subject, level)
+        with suppress(GraphtoolError):
+            return self._svg()
         return None
 
     def _repr_html_(self) -> str:
         """Return the picture in a scrolling frame, or the reason why there is none."""
-        from html import escape
-
-        svg = self._repr_svg_()
-        if svg is None:
-            no_svg = problems.no_engine(".svg")
-            reason = no_svg if find_engine() is None else "too large to show here"
-            return f"<pre>{escape(str(reason))}</pre>"
-        return f'<div style="max-height:80vh;overflow:auto">{svg}</div>'
+        try:
+            return f'<div style="max-height:80vh;overflow:auto">{self._svg()}</div>'
+        except GraphtoolError as error:
+            return f"<pre>{escape(str(error))}</pre>"
 
 
 def render(
@@ -127,37 +118,44 @@ def render(
     as `gt.read` does. Raises GraphtoolError: GT401 and GT403 where no engine draws it, GT601 where
     the file can't be written.
     """
-    errors = tuple(_argument_errors(path, radius, seconds))
+    errors = tuple(_argument_errors(path, level, focus, radius, seconds))
     if errors:
         raise UsageError(*errors)
     extension = None if path is None else extension_of(path)
-    checked_level = _check_level(level, focus)
     subject, report = subject_of(x)
-    drawing = _draw(subject, checked_level, None if focus is None else _Focus(focus, radius))
-    if path is None or extension is None:
-        return _picture(subject, drawing, report)
-    if extension == ".dot":
+    drawing = _draw(subject, None if level is None else Level(level), focus, radius)
+    diagnostics = list(report)
+    if path is not None and extension == ".dot":
         write_text(path, drawing.dot)
-        return _picture(subject, drawing, report)
-    engine = find_engine()
-    if engine is None:
-        raise GraphtoolError(problems.no_engine(extension))
-    if extension == ".html":
+    elif path is not None and extension == ".html":
         # The focus is checked by now; the page shows the whole network, and goes there.
         drawing = drawing if focus is None else _draw(subject)
-        data, drawing, raised = _lay_out(subject, drawing, engine, "svg", seconds, links=True)
-        text, found = page_of(subject, drawing.board, data, engine, seconds=seconds, focus=focus)
+        svg, drawing, raised = _lay_out(subject, drawing, extension, seconds)
+        text, found = page_of(subject, drawing.board, svg, seconds=seconds, focus=focus)
         write_text(path, text)
-        return _picture(subject, drawing, (*report, *raised, *found))
-    data, drawing, raised = _lay_out(subject, drawing, engine, extension[1:], seconds)
-    with atomic_write(path) as file:
-        file.write_bytes(data)
-    return _picture(subject, drawing, (*report, *raised))
+        diagnostics += (*raised, *found)
+    elif path is not None and extension is not None:
+        data, drawing, raised = _lay_out(subject, drawing, extension, seconds)
+        with atomic_write(path) as file:
+            file.write_bytes(data)
+        diagnostics += raised
+    notes = drawing.board.notes if drawing.board is not None else ()
+    diagnostics += (simplified(note, Severity.NOTE) for note in notes)
+    report = Report.of(diagnostics)
+    return Picture(subject=subject, dot=drawing.dot, level=drawing.level, report=report)
 
 
-def _argument_errors(path: object, radius: object, seconds: object) -> Iterator[Diagnostic]:
+def _argument_errors(
+    path: object, level: object, focus: object, radius: object, seconds: object
+) -> Iterator[Diagnostic]:
     if not (path is None or isinstance(path, str | PathLike)):
         yield bad_argument("path", path, "the path of a file", _CALL)
+    known = [each.value for each in Level]
+    if level is not None and level not in known:
+        expected = f"one of {', '.join(f'`{name}`' for name in known)}"
+        yield bad_argument("level", level, expected, f'level="{known[0]}"')
+    elif focus is not None and level not in (None, Level.OP):
+        yield bad_argument("level", level, "`op` around a focus", 'level="op"')
     if not isinstance(radius, int) or isinstance(radius, bool) or radius < 1:
         yield bad_argument("radius", radius, "a whole number of 1 or more", "radius=2")
     if not isinstance(seconds, int | float) or not 0 < seconds <= _MAX_SECONDS:
@@ -172,133 +170,97 @@ def extension_of(path: str | PathLike[str]) -> str:
     """
     extension = PurePath(fspath(path)).suffix.lower()
     if extension not in _EXTENSIONS:
-        raise UsageError(problems.unknown_ending(fspath(path), _EXTENSIONS))
+        raise UsageError(unknown_ending(fspath(path)))
     return extension
 
 
-def _check_level(level: Level | str | None, focus: str | None) -> Level | None:
-    """Convert a level, and check that it can be drawn with the focus.
+@rule("GT402", replaces=("GT413",))
+def unknown_ending(path: str) -> Diagnostic:
+    """The file's ending does not name a kind of picture that graphtool writes.
 
-    Raises UsageError: GT248.
+    `.dot` is Graphviz' source, `.svg` and `.pdf` scale, `.png` has 144 points to the inch, `.html`
+    is a page in which blocks open and pairs are chosen.
     """
-    known = [known.value for known in Level]
-    if level is not None and level not in known:
-        expected = f"one of {', '.join(f'`{name}`' for name in known)}"
-        raise UsageError(bad_argument("level", level, expected, f'level="{known[0]}"'))
-    converted = None if level is None else Level(level)
-    if focus is not None and converted not in (None, Level.OP):
-        raise UsageError(bad_argument("level", level, "`op` around a focus", 'level="op"'))
-    return converted
-
-
-def _picture(subject: Subject, drawing: _Drawing, diagnostics: Iterable[Diagnostic]) -> Picture:
-    notes = (problems.simplified(note, Severity.NOTE) for note in drawing.notes)
-    report = Report.of((*diagnostics, *notes))
-    return Picture(subject=subject, dot=drawing.dot, level=drawing.level, report=report)
+    is_device = PurePath(path).is_relative_to("/dev")
+    stem = "" if is_device else path.rpartition(".")[0] or path
+    return Diagnostic(
+        message=f"`{path}` does not end as a picture does: {', '.join(_EXTENSIONS)}",
+        help=f"{stem or 'picture'}.svg",
+    )
 
 
 def _lay_out(
     subject: Subject,
     drawing: _Drawing,
-    engine: Engine,
-    format: str,
-    seconds: float,
+    extension: str,
+    seconds: float = _DEFAULT_SECONDS,
     *,
-    links: bool = False,
-) -> tuple[bytes, _Drawing, list[Diagnostic]]:
-    """Lay a picture out, raising its level as long as that takes too long."""
-    raised: list[Diagnostic] = []
+    max_size: float = inf,
+) -> tuple[bytes, _Drawing, Sequence[Diagnostic]]:
+    """Lay a picture out, raising its level as long as it takes too long or is too large.
+
+    Raises GraphtoolError: GT401, GT403.
+    """
+    engine, raised = engine_for(extension), list[Diagnostic]()
     while True:
+        dot = with_links(drawing.dot) if extension == ".html" else drawing.dot
         try:
-            dot = with_links(drawing.dot) if links else drawing.dot
-            return engine.draw(dot, format, seconds), drawing, raised
-        except LayoutTimeoutError:
-            level = _coarser(drawing.level)
-            if level is None:
-                raise GraphtoolError(problems.layout_timeout(engine.name, seconds)) from None
-        slow = f"the layout at level {drawing.level.value} took over {seconds:g} s"
-        message = f"{slow}: drawn at level {level.value}"
-        raised.append(problems.simplified(message, help=problems.FOCUS))
-        drawing = _draw(subject, level)
+            return engine.draw(dot, extension[1:], seconds, max_size), drawing, raised
+        except LayoutLimitError as error:
+            coarser = _FINE_TO_COARSE[_FINE_TO_COARSE.index(drawing.level) + 1 :]
+            if not coarser:
+                raise
+            reason = error.report.diagnostics[0].message
+        message = f"{reason} at level {drawing.level.value}: drawn at level {coarser[0].value}"
+        raised.append(simplified(message, help=FOCUS))
+        drawing = _draw(subject, coarser[0])
 
 
-def _coarser(level: Level) -> Level | None:
-    """Return the next coarser level, or None."""
-    index = _FINE_TO_COARSE.index(level) + 1
-    return _FINE_TO_COARSE[index] if index < len(_FINE_TO_COARSE) else None
-
-
-def _draw(subject: Subject, level: Level | None = None, focus: _Focus | None = None) -> _Drawing:
+def _draw(
+    subject: Subject, level: Level | None = None, focus: str | None = None, radius: int = 0
+) -> _Drawing:
     """Draw one network or two; the default level is one that keeps the picture readable.
 
     Raises ReadError: GT101 or GT102 if the focus selects no Value, or several.
     """
     if focus is not None or level is Level.OP:
-        return _draw_operators(subject, focus)
-    if isinstance(subject, Scene):
-        board = board_of_scene(subject, level)
-    else:
-        board = board_of(subject, level)
-        parts = {card.part for panel in board.panels for card in panel.cards}
-        has_few_parts = parts <= {CardPart.BODY, CardPart.HEAD}
-        if level is None and has_few_parts and len(diagram_of(subject).boxes) <= _FEW_BOXES:
-            return _draw_operators(subject, None)
-    return _Drawing(board_dot(board), board.level, board.notes, board)
+        return _draw_operators(subject, focus, radius)
+    board = board_of(subject, level)
+    parts = {card.part for panel in board.panels for card in panel.cards}
+    is_simple = level is None and parts <= {CardPart.BODY, CardPart.HEAD}
+    if is_simple and isinstance(subject, Graph) and len(diagram_of(subject).boxes) <= _FEW_BOXES:
+        return _draw_operators(subject)
+    return _Drawing(board_dot(board), board.level, board)
 
 
-def _draw_operators(subject: Subject, focus: _Focus | None) -> _Drawing:
+def _draw_operators(subject: Subject, focus: str | None = None, radius: int = 0) -> _Drawing:
+    networks, pairs, report = networks_of(subject), (), Report()
     if isinstance(subject, Scene):
-        return _draw_operators_of_both(subject, focus)
-    diagram = diagram_of(subject, None, network_name(subject))
-    if not diagram.boxes:
+        pairs, report = subject.pairs.pairs, subject.report or report
+    ends = [(pair.teacher.name, pair.student.name) for pair in pairs]
+    # Values, each with the index of its network: those selected, and those paired with them.
+    focused: set[tuple[int, str]] = set()
+    if focus is not None:
+        for side, (_, graph) in enumerate(networks):
+            with suppress(ReadError):
+                focused.add((side, find(graph, focus).name))
+        if not focused:
+            find(networks[0][1], focus)
+        paired = [set(enumerate(names)) for names in ends]
+        focused.update(*(pair for pair in paired if not focused.isdisjoint(pair)))
+    diagrams: list[Diagram] = []
+    for side, (role, graph) in enumerate(networks):
+        ranks: dict[str, list[int]] = {}
+        for pair, names in zip(pairs, ends, strict=True):
+            ranks.setdefault(names[side], []).append(pair.rank)
+        found = diagnostics_by_operator(report, graph, role)
+        diagram = diagram_of(graph, role, ranks=ranks, diagnostics=found)
+        if focus is not None:
+            values = {name for place, name in focused if place == side}
+            diagram = neighbourhood(diagram, values, radius)
+        diagrams.append(diagram)
+    if not any(diagram.boxes for diagram in diagrams):
         return _draw(subject, Level.BLOCK)
-    if focus is not None:
-        diagram = neighbourhood(diagram, {find(subject, focus.name).name}, focus.radius)
-    return _Drawing(diagrams_dot([diagram]), Level.OP)
-
-
-def _draw_operators_of_both(scene: Scene, focus: _Focus | None) -> _Drawing:
-    pairs, report = scene.pairs, scene.report or Report()
-    teacher, student = (
-        diagram_of(
-            graph,
-            role,
-            network_name(graph),
-            ranks=ranks,
-            diagnostics=diagnostics_by_operator(report, graph, role),
-        )
-        for graph, role, ranks in (
-            (pairs.teacher, "teacher", _ranks({pair.rank: pair.teacher.name for pair in pairs})),
-            (pairs.student, "student", _ranks({pair.rank: pair.student.name for pair in pairs})),
-        )
-    )
-    if focus is not None:
-        # The Values that it selects in each network, and those paired with them.
-        in_teacher, in_student = _selected(pairs.teacher, focus), _selected(pairs.student, focus)
-        if not (in_teacher or in_student):
-            find(pairs.teacher, focus.name)
-        partners = {pair.teacher.name for pair in pairs if pair.student.name in in_student}
-        teacher = neighbourhood(teacher, in_teacher | partners, focus.radius)
-        partners = {pair.student.name for pair in pairs if pair.teacher.name in in_teacher}
-        student = neighbourhood(student, in_student | partners, focus.radius)
-    keys = (
-        (box_key(pairs.teacher, pair.teacher.name), box_key(pairs.student, pair.student.name))
-        for pair in pairs
-    )
-    marks = marks_of(report, scene.graphs)
-    return _Drawing(diagrams_dot([teacher, student], dict.fromkeys(keys), marks), Level.OP)
-
-
-def _ranks(names: Mapping[int, str]) -> Mapping[str, tuple[int, ...]]:
-    """Return the ranks of pairs by the name of their Value."""
-    ranks: dict[str, tuple[int, ...]] = {}
-    for rank, name in names.items():
-        ranks[name] = (*ranks.get(name, ()), rank)
-    return ranks
-
-
-def _selected(graph: Graph, focus: _Focus) -> set[str]:
-    try:
-        return {find(graph, focus.name).name}
-    except ReadError:
-        return set()
+    graphs = [graph for _, graph in networks]
+    keys = dict.fromkeys(tuple(map(box_key, graphs, names)) for names in ends)
+    return _Drawing(diagrams_dot(diagrams, keys, worst_first(report)), Level.OP)

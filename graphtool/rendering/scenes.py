@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike, fspath
@@ -15,13 +15,11 @@ from graphtool.both import Both
 from graphtool.diagnostics import Report, Severity, UsageError
 from graphtool.graph import Graph
 from graphtool.matching import Pair, PairSet
-from graphtool.matching.relations import AnalysedPair, relation_of
 from graphtool.structure import Structure, analyse
 
 # Merging is imported only for a merge: its import takes half as long as a picture.
 if TYPE_CHECKING:
     from graphtool.checks import MergePlan
-    from graphtool.merging.manifest import SavedNetwork
 
 __all__ = [
     "Drawable",
@@ -30,6 +28,7 @@ __all__ = [
     "Subject",
     "is_merged_folder",
     "network_name",
+    "networks_of",
     "scene_of_plan",
     "subject_of",
 ]
@@ -60,15 +59,10 @@ class Scene:
     report: Report | None = None
     merge: Merge | None = None
 
-    @property
-    def graphs(self) -> tuple[Graph, Graph]:
-        """Return the teacher's Graph and the student's."""
-        return self.pairs.teacher, self.pairs.student
-
     @cached_property
     def structures(self) -> Both[Structure]:
         """Return the analyses of both networks."""
-        return Both(*self.graphs).map(analyse)
+        return Both(self.pairs.teacher, self.pairs.student).map(analyse)
 
 
 Subject: TypeAlias = "Graph | Scene"
@@ -92,6 +86,13 @@ def scene_of_plan(plan: MergePlan, pairs: PairSet | None = None) -> Scene:
     )
 
 
+def networks_of(subject: Subject) -> Sequence[tuple[str | None, Graph]]:
+    """Return the networks with their roles; one that is drawn alone has none."""
+    if isinstance(subject, Graph):
+        return ((None, subject),)
+    return (("teacher", subject.pairs.teacher), ("student", subject.pairs.student))
+
+
 def subject_of(x: Drawable) -> tuple[Subject, Report]:
     """Return the network or Scene of a Graph, PairSet, Report, Merged, or argument of `read`.
 
@@ -110,16 +111,14 @@ def subject_of(x: Drawable) -> tuple[Subject, Report]:
         return x, Report()
     if isinstance(x, PairSet):
         return Scene(pairs=x), Report()
-    return _scene_of_report(x) if isinstance(x, Report) else _subject_of_live(x), Report()
-
-
-def _scene_of_report(report: Report) -> Scene:
-    graphs = [graph for graph in report.about if isinstance(graph, Graph)]
+    if not isinstance(x, Report):
+        return _subject_of_live(x), Report()
+    graphs = [graph for graph in x.about if isinstance(graph, Graph)]
     if len(graphs) != 2:
         expected = "a Report about two networks, from `check_merge` or `check_pairs`"
         example = "gt.render(gt.check_merge(teacher, student, feed_map), path)"
-        raise UsageError(bad_argument("x", report, expected, example))
-    return Scene(pairs=PairSet(teacher=graphs[0], student=graphs[1], pairs=()), report=report)
+        raise UsageError(bad_argument("x", x, expected, example))
+    return Scene(pairs=PairSet(teacher=graphs[0], student=graphs[1], pairs=()), report=x), Report()
 
 
 def is_merged_folder(path: str) -> bool:
@@ -141,24 +140,9 @@ def _subject_of_live(x: Drawable) -> Subject:
 
 
 def _numbered(teacher: Graph, student: Graph, losses: Iterable[Pair]) -> PairSet:
-    """Return the pairs of losses, which may be of several calls, by ranks in their order.
-
-    What was paired by hand has no relation yet: shapes tell it.
-    """
-    structures = analyse(teacher), analyse(student)
-
-    def related(pair: Pair) -> Pair:
-        ends = AnalysedPair(
-            kind=pair.kind,
-            teacher=structures[0],
-            teacher_name=pair.teacher.name,
-            student=structures[1],
-            student_name=pair.student.name,
-        )
-        return replace(pair, relation=relation_of(ends))
-
-    pairs = (replace(related(pair), rank=rank) for rank, pair in enumerate(losses, 1))
-    return PairSet(teacher=teacher, student=student, pairs=tuple(pairs))
+    """Return the pairs of losses, which may be of several calls, by ranks in their order."""
+    pairs = tuple(replace(pair, rank=rank) for rank, pair in enumerate(losses, 1))
+    return PairSet(teacher=teacher, student=student, pairs=pairs)
 
 
 def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
@@ -176,22 +160,27 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
         no_program,
         original_file,
         read_manifest,
+        restored_graph,
     )
+    from graphtool.sources import read
 
     manifest = read_manifest(folder)
     if not manifest.teachers:
         raise no_program(folder, "its manifest names no teacher")
     *others, record = manifest.teachers
     kind = manifest.kind
-    teacher = _original(folder, original_file("teacher", len(others), kind), record.teacher)
-    student = _original(folder, original_file("student", 0, kind), manifest.teachers[0].student)
-    pairs: Iterable[Pair] = ()
-    if record.losses:
-        # A string of several lines is the text of a recipe, not the path of one.
-        pairs = read_recipe(f"\n{record.losses}", teacher=teacher, student=student).pairs
-    elif (folder / PAIRS_FILE).is_file():
+    teacher, student = (
+        restored_graph(folder, read(file_in(folder, original_file(role, index, kind))), saved)
+        for role, index, saved in (
+            ("teacher", len(others), record.teacher),
+            ("student", 0, manifest.teachers[0].student),
+        )
+    )
+    # A string of several lines is the text of a recipe, not the path of one.
+    recipe: str | Path = f"\n{record.losses}" if record.losses else ""
+    if not recipe and (folder / PAIRS_FILE).is_file():
         recipe = file_in(folder, PAIRS_FILE)
-        pairs = read_recipe(recipe, teacher=teacher, student=student).pairs
+    pairs = read_recipe(recipe, teacher=teacher, student=student).pairs if recipe else ()
     merge = Merge(
         prefix=record.prefix,
         feed_map=record.feed_map,
@@ -202,11 +191,3 @@ def _scene_of_folder(folder: Path) -> tuple[Scene, Report]:
     changed = replace(changed_folder(str(folder), files), severity=Severity.WARNING)
     found = (*((changed,) if files else ()), *missing_pairs_warnings(folder, manifest))
     return Scene(pairs=_numbered(teacher, student, pairs), merge=merge), Report(found)
-
-
-def _original(folder: Path, file: str, saved: SavedNetwork) -> Graph:
-    """Read a network's program, with the source, feeds, fetches and annotations of the manifest."""
-    from graphtool.merging.manifest import file_in, restored_graph
-    from graphtool.sources import read
-
-    return restored_graph(folder, read(file_in(folder, file)), saved)

@@ -83,7 +83,7 @@ class BlockPartition:
 
 def blocks_of(structure: Structure) -> Mapping[str, tuple[Step, ...]]:
     """Return the steps of each block of the stages and each layer of the encoder, by its output."""
-    layers = () if structure.encoder is None else structure.encoder.hidden_states
+    layers = [name for encoder in structure.encoders for name in encoder.hidden_states]
     stages = (*structure.stages, *structure.sections, *structure.decoder)
     ends = {name for stage in stages for name in stage.blocks} | set(layers)
     partition = BlockPartition.empty(structure.flow)

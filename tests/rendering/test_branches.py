@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import graphtool as gt
 from graphtool.graph import Graph
-from graphtool.rendering.board import Board, Panel, RowIndex
+from graphtool.rendering.board import Panel, RowIndex
 from graphtool.rendering.boards import board_of
 from graphtool.sources import read
-from graphtool.structure import analyse
+from tests.rendering.graphs import assert_shared_out
 
 
 def pyramid() -> Graph:
@@ -41,19 +40,6 @@ def jumps(panel: Panel) -> set[tuple[str, str]]:
         return f"{card.title}: {card.rows[spot.row].name}"
 
     return {(said(source), said(target)) for source, target in panel.jumps}
-
-
-def assert_shared_out(graph: Graph, board: Board) -> None:
-    structure = analyse(graph)
-    panel = board.panels[0]
-    drawn = Counter(name for card in panel.cards for row in card.rows for name in row.operators)
-
-    assert set(drawn) == {step.operator.name for step in structure.flow.steps.values()} - {
-        "fetch_0"
-    }
-    assert set(drawn.values()) == {1}
-    assert sum(card.parameters for card in panel.cards) == structure.parameters
-    assert sum(card.multiply_adds for card in panel.cards) == structure.multiply_adds
 
 
 @pytest.mark.slow

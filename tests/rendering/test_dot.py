@@ -7,17 +7,17 @@ import os
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from graphtool import check_pairs, render, suggest_pairs
-from graphtool.graph import Block as GraphBlock
-from graphtool.graph import Graph, Operator, Origin, ProgramKind, Value
-from graphtool.rendering.engine import Engine, find_engine
+from graphtool import Report, check_pairs, render, suggest_pairs
+from graphtool.graph import Graph
+from graphtool.rendering.engine import Engine, engine_for
 from graphtool.sources import read
-from tests.rendering.graphs import chain, nested, two_chains
+from tests.rendering.graphs import chain, flat, nested, two_chains
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "3.3.1"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,10 +31,16 @@ def texts(svg: bytes) -> list[str]:
     return [text for text in found if text]
 
 
-def laid_out(graph: Graph, level: str) -> bytes:
-    engine = find_engine()
-    assert engine is not None
-    return engine.draw(render(graph, level=level).dot, "svg", 30)
+def harmless_texts(svg: bytes) -> list[str]:
+    """Return the texts of a picture, none of which has become markup."""
+    shown = texts(svg)
+    assert b"evil [label" not in svg.replace(b"&quot;]; evil [label", b"")
+    assert not any(letter in text for text in shown for letter in "\x1b\n\u202e")
+    return shown
+
+
+def laid_out(x: Graph | Report, level: str) -> bytes:
+    return engine_for(".svg").draw(render(x, level=level).dot, "svg", 30)
 
 
 def hostile(folder: Path) -> Graph:
@@ -49,37 +55,6 @@ def hostile(folder: Path) -> Graph:
     path = folder / '<B>&"{}|.json'
     path.write_text(json.dumps(document), "utf-8")
     return read(path)
-
-
-def single(type: str) -> Graph:
-    """Return a Graph of one Operator that reads a feed."""
-    feed = Value(name="x", shape=(-1, 3), dtype="float32", producer=None, origin=Origin.FEED)
-    result = Value(name="y", shape=(-1, 3), dtype="float64", producer="op")
-    operator = Operator(
-        name="op", type=type, index=0, block="", operands=("x",), results=("y",), module=None
-    )
-    return Graph(
-        source="single",
-        kind=ProgramKind.PIR,
-        operators={"op": operator},
-        values={"x": feed, "y": result},
-        blocks={"": GraphBlock(path="", owner=None, arguments=(), operators=("op",))},
-        feeds=("x",),
-        fetches=("y",),
-    )
-
-
-def empty() -> Graph:
-    block = GraphBlock(path="", owner=None, arguments=(), operators=())
-    return Graph(
-        source="empty.json",
-        kind=ProgramKind.PIR,
-        operators={},
-        values={},
-        blocks={"": block},
-        feeds=(),
-        fetches=(),
-    )
 
 
 @pytest.mark.slow
@@ -106,25 +81,38 @@ def test_dot_is_the_same_byte_for_byte_in_another_process() -> None:
 
 @pytest.mark.parametrize("level", ["stage", "block", "module", "op"])
 def test_names_from_files_are_never_markup(tmp_path: Path, level: str) -> None:
-    drawn = laid_out(hostile(tmp_path), level)
-    shown = texts(drawn)
+    shown = harmless_texts(laid_out(hostile(tmp_path), level))
 
     assert any("<B>&" in text for text in shown)
     assert not any("evil [" in text and '"];' not in text for text in shown)
-    assert b"evil [label" not in drawn.replace(b"&quot;]; evil [label", b"")
     assert max(map(len, shown)) < 120
-    assert not any(letter in text for text in shown for letter in "\x1b\n\u202e")
 
 
 def test_a_picture_of_one_operator_says_its_dtype() -> None:
-    shown = texts(laid_out(single("pd_op.relu"), "op"))
+    graph = flat("single", ["x"], [("y", "relu", ["x"]), ("z", "tanh", ["y"])], ["z"])
+    double = replace(graph.values["y"], dtype="float64")
+    graph = replace(graph, values={**graph.values, "y": double})
 
-    assert shown == ["single", "x", "? × 3", "relu", "y", "? × 3"]
+    shown = texts(laid_out(graph, "op"))
+    assert shown == ["single", "x", "? × 4", "relu", "y", "? × 4", "tanh", "z", "? × 4 float64"]
 
 
 @pytest.mark.parametrize("level", ["block", "op"])
 def test_a_program_without_operators_is_drawn_as_its_header_alone(level: str) -> None:
-    assert "empty" in texts(laid_out(empty(), level))
+    assert "empty" in texts(laid_out(flat("empty", [], [], []), level))
+
+
+@pytest.mark.slow
+def test_the_box_of_a_recurrent_operator_counts_its_parameters() -> None:
+    import paddle
+
+    from tests.networks import built
+
+    dot = render(built(lambda: paddle.nn.LSTM(16, 8), [10, 16]), level="op").dot
+
+    assert ">rnn<" in dot
+    # Two matrices, of 16 and of 8 columns, and two biases.
+    assert f">{32 * 16 + 32 * 8 + 2 * 32} parameters<" in dot
 
 
 def test_conditions_and_loops_are_frames_at_level_op() -> None:
@@ -164,7 +152,7 @@ def test_frames_are_drawn_twelve_deep_and_no_box_is_left_out() -> None:
     assert dot.count("subgraph") == 13
     assert dot.count(">relu<") == 1201
     assert dot.count(">if<") == 1200
-    assert render(nested(1200), focus="r900", radius=1).dot.count(">relu<") == 3
+    assert render(nested(1200), focus="relu_900", radius=1).dot.count(">relu<") == 3
 
 
 def test_parts_that_are_not_connected_are_all_drawn() -> None:
@@ -182,15 +170,10 @@ def test_parts_that_are_not_connected_are_all_drawn() -> None:
 def test_a_finding_on_a_hostile_name_is_never_markup(tmp_path: Path) -> None:
     graph = hostile(tmp_path)
     report = check_pairs([(HOSTILE, "relu_0"), ("relu_0", "relu_2")], graph, graph)
-    engine = find_engine()
-    assert engine is not None
 
     for level in ("stage", "block", "op"):
-        drawn = engine.draw(render(report, level=level).dot, "svg", 30)
-        shown = texts(drawn)
+        shown = harmless_texts(laid_out(report, level))
         assert sum(text.startswith(r'`"]; evil [label=<<B>&{}|\N>') for text in shown) == 1
-        assert b"evil [label" not in drawn.replace(b"&quot;]; evil [label", b"")
-        assert not any(letter in text for text in shown for letter in "\x1b\n\u202e")
 
 
 @pytest.mark.slow
@@ -199,9 +182,7 @@ def test_a_finding_on_a_hostile_name_is_never_markup(tmp_path: Path) -> None:
 def test_the_engine_from_pypi_shows_the_same_text(level: str) -> None:
     graph = read(FIXTURES / "cnn.json")
     dot = render(suggest_pairs(graph, graph), level=level).dot
-    system = find_engine()
-    assert system is not None
 
     svg = Engine(str(PURE)).draw(dot, "svg", 30)
-    assert sorted(texts(svg)) == sorted(texts(system.draw(dot, "svg", 30)))
+    assert sorted(texts(svg)) == sorted(texts(engine_for(".svg").draw(dot, "svg", 30)))
     assert b"Helvetica,Arial,sans-serif" in svg

@@ -75,6 +75,10 @@ class Browser:
     def focused(self) -> str:
         return self.driver.switch_to.active_element.text
 
+    def label(self) -> str | None:
+        """Return the label of what has the focus."""
+        return self.driver.switch_to.active_element.get_attribute("aria-label")
+
     def downloaded(self) -> Path:
         """Wait for `pairs.toml`, then take it away for the next one."""
         path, until = self.folder / "pairs.toml", monotonic() + 10

@@ -78,7 +78,7 @@ def test_no_name_ends_the_data_or_becomes_markup(cnn: Graph, tmp_path: Path) -> 
     assert page.count("<script") == 2
     assert "<img" not in page
     data = data_of(page)
-    shown = data["networks"][0]["values"][0]["l"]
+    shown = data["networks"][0]["values"]["rows"][0][3]
     assert shown == printable(name)
     assert data["raw"][shown] == name
 
@@ -90,9 +90,9 @@ def test_blocks_that_are_alike_share_a_drawing(cnn: Graph, tmp_path: Path) -> No
 
     assert (len(drawings), len(blocks)) == (5, 10)
     for block in blocks:
-        ids = re.findall(r' id="(\w+)"', drawings[block["d"]])
-        boxes = [f"b{index}" for index in range(len(block["b"]))]
-        assert sorted(ids) == sorted(boxes + [f"i{index}" for index in range(len(block["i"]))])
+        ids = re.findall(r' id="(\w+)"', drawings[block["drawing"]])
+        boxes = [f"b{index}" for index in range(len(block["boxes"]))]
+        assert sorted(ids) == sorted(boxes + [f"i{index}" for index in range(len(block["inputs"]))])
 
 
 def test_without_an_engine_there_is_no_page(
@@ -128,17 +128,15 @@ def test_blocks_are_listed_where_their_layout_fails(
     assert found.code == "GT404"
     assert found.message.endswith(why)
     assert [level["level"] for level in data["levels"]] == ["block"]
-    assert {block["d"] for block in data["networks"][0]["blocks"]} == {None}
+    assert {block["drawing"] for block in data["networks"][0]["blocks"]} == {None}
 
 
 @pytest.mark.slow
-def test_levels_and_a_focus_say_how_a_page_starts(cnn: Graph, tmp_path: Path) -> None:
+def test_a_page_starts_at_its_level(cnn: Graph, tmp_path: Path) -> None:
     levels = {
         level: [each["level"] for each in data_of(written(cnn, tmp_path, level=level))["levels"]]
         for level in ("stage", "block", "module", "op")
     }
-    data = data_of(written(suggest_pairs(cnn, cnn), tmp_path, focus="relu_0"))
-    side, value = data["focus"]
 
     assert levels == {
         "stage": ["stage", "block"],
@@ -146,4 +144,3 @@ def test_levels_and_a_focus_say_how_a_page_starts(cnn: Graph, tmp_path: Path) ->
         "module": ["module", "stage"],
         "op": [],
     }
-    assert (side, data["networks"][0]["values"][value]["n"]) == (0, "relu_0")
