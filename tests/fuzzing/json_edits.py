@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from tests.fuzzing.cases import Mutator
-from tests.fuzzing.spoiling import number, text
+from tests.fuzzing.spoiling import dims, number, text
 
 # JSON text is untyped.
 _Json: TypeAlias = Any
@@ -211,15 +211,11 @@ def _attributes(random: Random, document: _Json) -> None:
     """Change what attributes say: other numbers, lists of other lengths, other types."""
     typed = random.choice([holder[key] for holder, key in places(document) if key == "AT"])
     old = typed.get("D")
-    way = random.randrange(4) if isinstance(old, list) and old else 3
-    if way == 0:
-        inner = random.choice(old)
-        if isinstance(inner, dict):
-            inner["D"] = number(random)
-        else:
-            old[random.randrange(len(old))] = number(random)
-    elif way == 1:
-        typed["D"] = random.choice((old[:1], old[1:], old * 2, []))
+    if isinstance(old, list) and old and random.random() < 0.5:
+        at = random.randrange(len(old))
+        inner = {**old[at], "D": number(random)} if isinstance(old[at], dict) else number(random)
+        changed = [*old[:at], inner, *old[at + 1 :]]
+        typed["D"] = random.choice((*[changed] * 4, old[:1], old[1:], old * 2, []))
     else:
         typed["D"] = random.choice((number(random), number(random), text(random), _odd(random)))
 
@@ -228,16 +224,7 @@ def _dims(random: Random, document: _Json) -> None:
     """Change shapes: negative and huge dims, none at all, thousands."""
     types = [holder[key]["D"] for holder, key in places(document) if key == "TT"]
     data = random.choice([data for data in types if isinstance(data, list) and len(data) > 1])
-    dims = data[1]
-    way = random.randrange(4)
-    if way == 0:
-        dims[random.randrange(len(dims))] = number(random)
-    elif way == 1:
-        dims.insert(random.randrange(len(dims) + 1), number(random))
-    elif way == 2:
-        del dims[random.randrange(len(dims))]
-    else:
-        data[1] = random.choice(([], [-1] * 5000, [2**62] * 500, [0, 0, 0, 0], [-7] * len(dims)))
+    data[1] = dims(random, data[1])
 
 
 def _regions(random: Random, document: _Json) -> str | None:

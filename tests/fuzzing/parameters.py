@@ -19,7 +19,7 @@ from graphtool.readers.tensor_files import parameter_file_facts, read_tensors
 from graphtool.readers.weights import read_weights
 from tests.fuzzing.cases import Subject
 from tests.fuzzing.models import FIXTURES, all_of
-from tests.fuzzing.spoiling import BYTES, NUMBERS, number
+from tests.fuzzing.spoiling import BYTES, NUMBERS, number, rearranged
 
 _MODELS = {
     "control.pdiparams": FIXTURES / "3.3.1" / "control.json",
@@ -148,17 +148,7 @@ def _exchanged(random: Random, data: bytes) -> bytes:
     """Take honest opcodes out, repeat or exchange them."""
     starts = [at for _, _, at in pickletools.genops(data)]
     pieces = [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
-    a, b = random.randrange(len(pieces)), random.randrange(len(pieces))
-    way = random.randrange(4)
-    if way == 0:
-        del pieces[a]
-    elif way == 1:
-        pieces.insert(b, pieces[a])
-    elif way == 2:
-        pieces[a], pieces[b] = pieces[b], pieces[a]
-    else:
-        pieces[a] *= random.choice((2, 100))
-    return b"".join(pieces)
+    return b"".join(rearranged(random, pieces, 100))
 
 
 def _objects(random: Random, _: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from graphtool.readers.program_desc import program_message
 from tests.fuzzing.cases import Mutator
-from tests.fuzzing.spoiling import number, text
+from tests.fuzzing.spoiling import dims, number, rearranged, text
 
 # Protobuf builds the message classes at run time: their fields have no static types.
 _Message: TypeAlias = Any
@@ -87,13 +87,9 @@ def _lists(random: Random, program: _Message) -> None:
         if field.is_repeated
     ]
     held = random.choice(found)
-    a, b = random.randrange(len(held)), random.randrange(len(held))
-    items = deepcopy(list(held))
-    exchanged = [items[{a: b, b: a}.get(place, place)] for place in range(len(items))]
+    items = rearranged(random, deepcopy(list(held)))
     del held[:]
-    held.extend(
-        random.choice((items[:a] + items[a + 1 :], [*items, items[a]], exchanged, items[:a]))
-    )
+    held.extend(random.choice((items, items, items, items[: random.randrange(len(items) + 1)])))
 
 
 def _operators(program: _Message) -> list[_Message]:
@@ -164,16 +160,10 @@ def _variables(random: Random, program: _Message) -> None:
     elif way == 3:
         var.type.dense_tensor.tensor.data_type = random.choice((*range(40), -1, 2**31 - 1))
     else:
-        _dims(random, var.type.dense_tensor.tensor.dims)
-
-
-def _dims(random: Random, dims: _Message) -> None:
-    odd = [_bounded(number(random), 63) for _ in range(3)]
-    at, held = random.randrange(len(dims)), list(dims)
-    new = random.choice(([], [-1] * 5000, [2**62] * 500, [0] * 4, odd))
-    one_more, one_less = [*held, odd[0]], held[:at] + held[at + 1 :]
-    del dims[:]
-    dims.extend(random.choice(([*held[:at], odd[0], *held[at + 1 :]], one_more, one_less, new)))
+        held = var.type.dense_tensor.tensor.dims
+        spoilt = dims(random, list(held))
+        del held[:]
+        held.extend(_bounded(dim, 63) for dim in spoilt)
 
 
 def _attributes(random: Random, program: _Message) -> None:

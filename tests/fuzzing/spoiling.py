@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
+from typing import TypeVar
 
 from tests.fuzzing.cases import Mutator
 
+T = TypeVar("T")
 NUMBERS = (
     *(-1, 0, 1, 2, 3, -2, 7, 255, -(2**31), 2**31 - 1, 2**31, 2**32),
     *(2**62, 2**63 - 1, 2**63, -(2**63), 2**64, 10**30, 10**400),
@@ -26,6 +28,26 @@ def number(random: Random) -> int:
 def text(random: Random) -> str:
     """Return a text that is likely to break something."""
     return random.choice(TEXTS)
+
+
+def rearranged(random: Random, items: Sequence[T], most: int = 2) -> list[T]:
+    """Take an item out, put it elsewhere as well, repeat it, or exchange two."""
+    a, b = random.randrange(len(items)), random.randrange(len(items))
+    before, item, after = [*items[:a]], [items[a]], [*items[a + 1 :]]
+    exchanged = [items[{a: b, b: a}.get(place, place)] for place in range(len(items))]
+    elsewhere = [*items[:b], *item, *items[b:]]
+    repeated = before + item * random.choice((2, most)) + after
+    return random.choice((before + after, elsewhere, repeated, exchanged))
+
+
+def dims(random: Random, held: Sequence[int]) -> list[int]:
+    """Replace, add or take out a dim, or all: none, thousands, negative and huge ones."""
+    at, odd = random.randrange(len(held)), [number(random) for _ in range(3)]
+    before, after = [*held[:at]], [*held[at + 1 :]]
+    new = [], [-1] * 5000, [2**62] * 500, [0] * 4, [-7] * len(held), odd
+    one_more = [*before, odd[0], *held[at:]]
+    changed = [*before, odd[0], *after], one_more, before + after, random.choice(new)
+    return random.choice(changed)
 
 
 def _truncated(random: Random, data: bytes) -> bytes:

@@ -186,19 +186,11 @@ def _arguments(random: Random, data: bytes) -> bytes:
     argv: list[str] = json.loads(data)
     for _ in range(random.choice((1, 1, 2, 4))):
         at = random.randrange(len(argv) + 1)
-        way = random.randrange(6)
-        if way == 0:
-            argv[at : at + 1] = []
-        elif way == 1:
-            argv[at:at] = [random.choice(_TYPED)]
-        elif way == 2:
-            argv[at : at + 1] = [str(number(random))]
-        elif way == 3:
-            argv[at:at] = argv[at : at + 2] * random.choice((1, 300))
-        elif way == 4:
+        repeated = argv[at : at + 2] * random.choice((2, 301))
+        new = [], [str(number(random))], repeated, *([text] for text in random.choices(_TYPED, k=2))
+        argv[at : at + random.choice((0, 1))] = random.choice(new)
+        if random.random() < 0.2:
             random.shuffle(argv)
-        else:
-            argv[at : at + 1] = [random.choice(_TYPED)]
     return json.dumps(argv).encode()
 
 

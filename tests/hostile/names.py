@@ -68,10 +68,15 @@ NAMES: Mapping[str, str] = {
 }
 
 
-def legacy(path: Path, names: Mapping[str, str]) -> Path:
-    """Write the small network of 2.6.2 with Variables under other names."""
+def _cnn() -> Any:
     program = program_message()()
     program.ParseFromString((FIXTURES / "2.6.2" / "cnn.pdmodel").read_bytes())
+    return program
+
+
+def legacy(path: Path, names: Mapping[str, str]) -> Path:
+    """Write the small network of 2.6.2 with Variables under other names."""
+    program = _cnn()
     for block in program.blocks:
         for variable in block.vars:
             variable.name = names.get(variable.name, variable.name)
@@ -84,14 +89,11 @@ def legacy(path: Path, names: Mapping[str, str]) -> Path:
 
 def variables() -> list[str]:
     """List the Variables of that network, feature maps and feeds first."""
-    program = program_message()()
-    program.ParseFromString((FIXTURES / "2.6.2" / "cnn.pdmodel").read_bytes())
-    held = [variable.name for block in program.blocks for variable in block.vars]
-    return sorted((name for name in held if name not in ("feed", "fetch")), key=_weight)
-
-
-def _weight(name: str) -> bool:
-    return re.search(r"\.[wb]_\d", name) is not None
+    named = [variable.name for block in _cnn().blocks for variable in block.vars]
+    return sorted(
+        (name for name in named if name not in ("feed", "fetch")),
+        key=lambda name: re.search(r"\.[wb]_\d", name) is not None,
+    )
 
 
 def pir(path: Path, name: str, *, feed: str | None = None) -> Path:

@@ -226,21 +226,16 @@ def test_dot_has_the_nodes_and_edges_that_it_has_under_harmless_names(
     assert counts[0] == counts[1]
 
 
-def svg_of(run: Run, path: Path, *argv: str | Path) -> tuple[ElementTree.Element, list[str]]:
-    """Draw, and return the picture with its lines of text."""
-    assert run("render", *argv, "-o", path)[0] == 0
-    root = ElementTree.parse(path).getroot()
-    texts = ("".join(element.itertext()) for element in root.iter(f"{SVG}text"))
-    # Words are set apart by blanks that are not broken, and lines begin with a narrow one.
-    return root, [text.replace("\xa0", " ").strip("\u200a") for text in texts]
-
-
 @pytest.mark.parametrize("networks", [1, 2])
 def test_svg_is_text_alone_as_a_terminal_has_it(
     run: Run, model: Path, graph: Graph, tmp_path: Path, networks: int
 ) -> None:
     level = ("--level", "op") if networks == 1 else ()
-    root, texts = svg_of(run, tmp_path / "x.svg", *[model] * networks, *level)
+    assert run("render", *[model] * networks, *level, "-o", tmp_path / "x.svg")[0] == 0
+    root = ElementTree.parse(tmp_path / "x.svg").getroot()
+    lines = ("".join(element.itertext()) for element in root.iter(f"{SVG}text"))
+    # Words are set apart by blanks that are not broken, and lines begin with a narrow one.
+    texts = [text.replace("\xa0", " ").strip("\u200a") for text in lines]
     tags = {element.tag.removeprefix(SVG) for element in root.iter()}
     attributes = {name for element in root.iter() for name in element.attrib}
 

@@ -23,8 +23,12 @@ def _data(name: str, *shape: int, dtype: str = "float32") -> Any:
     return paddle.static.data(name, [-1, *shape], dtype)
 
 
+def _label(name: str, *shape: int) -> Any:
+    return _data(name, *shape, dtype="int64")
+
+
 def _one_hot() -> Any:
-    return F.one_hot(_data("label", dtype="int64"), CLASSES)
+    return F.one_hot(_label("label"), CLASSES)
 
 
 def _log_shares(logits: Any) -> Any:
@@ -35,27 +39,9 @@ def _cross_entropy(logits: Any) -> Any:
     return -(_one_hot() * _log_shares(logits)).sum(-1).mean()
 
 
-def _cross_entropy_of_the_largest(logits: Any) -> Any:
+def _of_the_largest(logits: Any) -> Any:
     less = logits - logits.max(-1, keepdim=True)
     return (paddle.log(paddle.exp(less).sum(-1)) - (_one_hot() * less).sum(-1)).mean()
-
-
-def _by_index(logits: Any) -> Any:
-    label = _data("label", 1, dtype="int64")
-    return -paddle.take_along_axis(F.log_softmax(logits), label, 1).mean()
-
-
-def _by_place(logits: Any) -> Any:
-    places = _data("label", 2, dtype="int64")
-    return -paddle.gather_nd(_log_shares(logits), places).mean()
-
-
-def _likelihood(logits: Any) -> Any:
-    return F.nll_loss(_log_shares(logits), _data("label", dtype="int64"))
-
-
-def _logarithm_of_softmax(logits: Any) -> Any:
-    return -(_one_hot() * paddle.log(paddle.clip(F.softmax(logits), 1e-7, 1.0))).sum(-1).mean()
 
 
 def _smoothed(logits: Any) -> Any:
@@ -63,7 +49,7 @@ def _smoothed(logits: Any) -> Any:
     return (-0.9 * (_one_hot() * shares).sum(-1) - 0.1 * shares.mean(-1)).mean()
 
 
-def _soft_labels_weighed(logits: Any) -> Any:
+def _weighed(logits: Any) -> Any:
     weight = _data("weight", 1)
     return -(weight * _data("label", CLASSES) * F.log_softmax(logits)).sum() / weight.sum()
 
@@ -88,11 +74,7 @@ def _margin(logits: Any) -> Any:
 
 def _angular(logits: Any) -> Any:
     angle = paddle.acos(paddle.clip(logits, -0.99, 0.99))
-    return F.cross_entropy(30 * paddle.cos(angle + 0.5 * _one_hot()), _data("again", dtype="int64"))
-
-
-def _poisson(logits: Any) -> Any:
-    return (paddle.exp(logits) - _data("label", CLASSES) * logits).mean()
+    return F.cross_entropy(30 * paddle.cos(angle + 0.5 * _one_hot()), _label("again"))
 
 
 def _mixed(logits: Any) -> Any:
@@ -107,24 +89,23 @@ def _with_a_penalty(logits: Any) -> Any:
 
 
 LOSSES: dict[str, Callable[[Any], Any]] = {
-    loss.__name__.strip("_").replace("_", " "): loss
-    for loss in (
-        _cross_entropy,
-        _cross_entropy_of_the_largest,
-        _by_index,
-        _by_place,
-        _likelihood,
-        _logarithm_of_softmax,
-        _smoothed,
-        _soft_labels_weighed,
-        _binary,
-        _focal,
-        _margin,
-        _angular,
-        _poisson,
-        _mixed,
-        _with_a_penalty,
-    )
+    "cross entropy": _cross_entropy,
+    "cross entropy of the largest": _of_the_largest,
+    "by index": lambda x: -paddle.take_along_axis(F.log_softmax(x), _label("label", 1), 1).mean(),
+    "by place": lambda x: -paddle.gather_nd(_log_shares(x), _label("label", 2)).mean(),
+    "likelihood": lambda x: F.nll_loss(_log_shares(x), _label("label")),
+    "logarithm of softmax": lambda x: (
+        -(_one_hot() * paddle.log(paddle.clip(F.softmax(x), 1e-7, 1.0))).sum(-1).mean()
+    ),
+    "smoothed": _smoothed,
+    "soft labels weighed": _weighed,
+    "binary": _binary,
+    "focal": _focal,
+    "margin": _margin,
+    "angular": _angular,
+    "poisson": lambda x: (paddle.exp(x) - _data("label", CLASSES) * x).mean(),
+    "mixed": _mixed,
+    "with a penalty": _with_a_penalty,
 }
 
 

@@ -1,7 +1,7 @@
 """Do all that reads files in a folder of a stranger's, and note what Python is asked for meanwhile.
 
-`python -m tests.security.watching` in such a folder prints, for each act, the codes that were said,
-and at the end whatever was asked for that no file may ask for.
+`python -m tests.security.watching` in such a folder prints by which codes each act is refused, and
+is to be, and whatever was asked for that no file may ask for.
 """
 
 from __future__ import annotations
@@ -55,43 +55,43 @@ def _codes(act: Callable[[], object]) -> str:
     return " ".join(dict.fromkeys(part[:5] for part in err.getvalue().split("error[")[1:]))
 
 
+# What is done, and by which codes it is refused.
 _COMMANDS = {
-    "inspect": "inspect net.json --all",
-    "inspect a pickle": "inspect net.pdparams",
-    "suggest": "suggest-pairs net.json net.json",
-    "suggest on objects": "suggest-pairs good.json good.json --evidence samples.npz --allow-random",
-    "suggest with a pickle": "suggest-pairs net.json net.json --evidence random",
-    "suggest with a link": "suggest-pairs old old --evidence random",
-    "suggest what writes": "suggest-pairs writer.json writer.json --evidence random",
-    "check": "check net.json net.json",
-    "check folders": "check old old",
-    "render": "render net.json net.json --pairs pairs.toml -o drawn.svg",
-    "render a link": "render linked -o drawn.svg",
-    "render names": "render named -o drawn.svg",
-    "merge a pickle": "merge net.json good.json -o out",
-    "merge weights": "merge good.json good.json --teacher-weights net.pdparams -o out",
-    "merge a link": "merge old good.json --feed image=image -o out",
-    "merge pairs": "merge good.json good.json --pairs pairs.yml -o out",
+    "inspect net.json --all": "",
+    "inspect net.pdparams": "GT013",
+    "suggest-pairs net.json net.json": "",
+    "suggest-pairs good.json good.json --evidence samples.npz --allow-random": "GT370",
+    "suggest-pairs net.json net.json --evidence random": "GT502",
+    "suggest-pairs old old --evidence random": "GT376",
+    "suggest-pairs writer.json writer.json --evidence random": "GT242",
+    "check net.json net.json": "GT235",
+    "check old old": "GT250 GT235",
+    "render net.json net.json --pairs pairs.toml -o drawn.svg": "GT101",
+    "render linked -o drawn.svg": "GT613",
+    "render named -o drawn.svg": "",
+    "merge net.json good.json -o out": "GT502",
+    "merge good.json good.json --teacher-weights net.pdparams -o out": "GT502",
+    "merge old good.json --feed image=image -o out": "GT217 GT235",
+    "merge good.json good.json --pairs pairs.yml -o out": "GT324",
 }
 
 
-def _calls() -> dict[str, Callable[[], object]]:
+def _calls() -> list[tuple[str, Callable[[], object]]]:
     graph = gt.read("good.json")
     program, optimizer = _trained()
-    return {
-        "read": lambda: gt.read("net.pdparams"),
-        "read_recipe": lambda: gt.read_recipe("pairs.yml", teacher=graph, student=graph),
-        "load_parameters": lambda: gt.load_parameters(program, "net.pdparams"),
-        "load_parameters of a folder": lambda: gt.load_parameters(program, "old"),
-        "load_merged": lambda: gt.load_merged("linked"),
-        "load_merged, names": lambda: gt.load_merged("named"),
-        "load_checkpoint": lambda: gt.load_checkpoint("net.pdparams", program, optimizer),
-        "for_training": lambda: gt.for_training("net.pdparams"),
-        "suggest_pairs": lambda: gt.suggest_pairs(
-            "good.json", "good.json", evidence="objects.npy", allow_random=True
-        ),
-        "render": lambda: gt.render("linked"),
-    }
+    objects: dict[str, Any] = {"evidence": "objects.npy", "allow_random": True}
+    return [
+        ("GT013", lambda: gt.read("net.pdparams")),
+        ("GT324", lambda: gt.read_recipe("pairs.yml", teacher=graph, student=graph)),
+        ("GT502", lambda: gt.load_parameters(program, "net.pdparams")),
+        ("GT240", lambda: gt.load_parameters(program, "old")),
+        ("GT613", lambda: gt.load_merged("linked")),
+        ("", lambda: gt.load_merged("named")),
+        ("GT621", lambda: gt.load_checkpoint("net.pdparams", program, optimizer)),
+        ("GT013", lambda: gt.for_training("net.pdparams")),
+        ("GT370", lambda: gt.suggest_pairs("good.json", "good.json", **objects)),
+        ("GT613", lambda: gt.render("linked")),
+    ]
 
 
 def _trained() -> tuple[Any, Any]:
@@ -105,11 +105,12 @@ def _trained() -> tuple[Any, Any]:
 
 
 if __name__ == "__main__":
-    calls = _calls()
+    acts = [(codes, lambda line=line: main(line.split())) for line, codes in _COMMANDS.items()]
+    acts += _calls()
     sys.addaudithook(_note)
-    said = {name: _codes(lambda line=line: main(line.split())) for name, line in _COMMANDS.items()}
-    said |= {f"gt.{name}": _codes(act) for name, act in calls.items()}
+    said = [_codes(act) for _, act in acts]
     # What is typed runs: the watch works.
     before = list(_asked)
-    typed = _codes(lambda: main(["inspect", "evil:build"]))
-    print(json.dumps({"said": said, "asked": before, "typed": typed, "ran": _asked != before}))
+    _codes(lambda: main(["inspect", "evil:build"]))
+    wanted = [codes for codes, _ in acts]
+    print(json.dumps({"said": said, "wanted": wanted, "asked": before, "ran": _asked != before}))
