@@ -310,10 +310,13 @@ def parse(argv: Sequence[str]) -> Namespace:
     Raises UsageError for an invalid one, SystemExit after `--help` and `--version`.
     """
     parser, commands = parsers()
-    # argparse takes `-1,512,7,7` behind `--shape` for an option, unless both are one argument.
-    joined = re.sub("\0--shape\0", "\0--shape=", "".join(f"\0{word}" for word in argv))
+    joined = list(argv)
+    if "--shape" in joined[:-1]:
+        # argparse takes `-1,512,7,7` for an option, unless both are one argument.
+        place = joined.index("--shape")
+        joined[place : place + 2] = [f"--shape={joined[place + 1]}"]
     try:
-        args, unknown = parser.parse_known_args(joined.split("\0")[1:])
+        args, unknown = parser.parse_known_args(joined)
         command = commands[args.command]
         if unknown:
             command.error(f"unrecognized arguments: {' '.join(unknown)}")

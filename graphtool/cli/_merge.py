@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, starmap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphtool.checks import MergePlan, check_pairs, plan_without_facts
 from graphtool.cli._arguments import PREFIX
@@ -145,18 +145,12 @@ def run_merge(args: Namespace) -> int:
     reports += (teacher.report, student.report, *((pairs.report,) if pairs else ()))
     opened = Report.of(diagnostic for report in reports for diagnostic in report)
     shared = [unescape_name(name, student.graph.values) for name in args.shared]
+    names: dict[str, Any] = {"name_prefix": args.prefix, "shared": shared}
     plan = written = None
     if args.dry_run or opened.errors:
         with progress("checking the merge"):
-            merge_report = check_merge(
-                teacher.graph,
-                student.graph,
-                feed_map,
-                student.scope,
-                teacher.scope,
-                name_prefix=args.prefix,
-                shared=shared,
-            )
+            graphs, scopes = (teacher.graph, student.graph), (student.scope, teacher.scope)
+            merge_report = check_merge(*graphs, feed_map, *scopes, **names)
     else:
         try:
             # The report has the warnings.
@@ -168,8 +162,7 @@ def run_merge(args: Namespace) -> int:
                     feed_map,
                     scope=student.scope,
                     teacher_scope=teacher.scope,
-                    name_prefix=args.prefix,
-                    shared=shared,
+                    **names,
                     # Nothing else uses the Scope that the teacher was opened into.
                     share=True,
                 )

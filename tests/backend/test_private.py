@@ -19,7 +19,7 @@ _PRIVATE = re.compile(
     r"\b(?:paddle|\))\.base\.(?!create_lod_tensor|set_flags)|\._C_ops|libpaddle|# noqa: .*SLF001"
 )
 # The privates of argparse and networkx.
-_OTHERS = {"cli/_arguments.py", "cli/_completion.py", "graph.py"}
+_OTHERS = {"cli/_setup.py", "graph.py"}
 
 
 @pytest.mark.pir

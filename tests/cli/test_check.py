@@ -58,15 +58,6 @@ def test_files_are_checked_without_paddle_and_what_is_not_checked_says_what_to_t
     assert f"= help: graphtool merge {cnn} {cnn} -o DIR --dry-run {options}\n" in done.stderr
 
 
-def test_errors_give_status_1_and_each_has_a_code(run: Run, cnn: Path) -> None:
-    result = run("check", cnn, cnn, "--feed", "no_such=image", "--prefix", "")
-
-    assert result.status == 1
-    assert "error[GT201]" in result.err
-    assert "error[GT210]" in result.err
-    assert "cannot be merged" in result.out
-
-
 def test_the_json_is_alone_on_stdout_and_holds_every_diagnostic(run: Run, cnn: Path) -> None:
     result = run("check", cnn, cnn, "--prefix", "", "--format", "json")
     data = result.json
@@ -128,16 +119,18 @@ def test_where_no_feed_fits_the_help_gives_the_teachers_a_name_of_its_own(
     assert "GT217" not in run(*argv, "--feed", "image=teacher_image").err
 
 
-def test_helps_can_be_typed(run: Run, cnn: Path) -> None:
-    feeds = run("check", cnn, cnn, "--feed", "image=imag").err
-    names = run("check", cnn, cnn, "--prefix", "").err
+def test_errors_give_status_1_with_codes_and_helps_that_can_be_typed(run: Run, cnn: Path) -> None:
+    feeds = run("check", cnn, cnn, "--feed", "image=imag")
+    names = run("check", cnn, cnn, "--prefix", "")
 
-    assert "error[GT210]" in feeds
-    assert "= help: --feed image=image\n" in feeds
-    assert "error[GT201]" in names
-    assert "warning[GT204]" in names
-    assert names.count("= help: --prefix teacher_\n") == 2
-    assert not any(word in feeds + names for word in ("name_prefix", "feed_map"))
+    assert (feeds.status, names.status) == (1, 1)
+    assert "cannot be merged" in feeds.out
+    assert "error[GT210]" in feeds.err
+    assert "= help: --feed image=image\n" in feeds.err
+    assert "error[GT201]" in names.err
+    assert "warning[GT204]" in names.err
+    assert names.err.count("= help: --prefix teacher_\n") == 2
+    assert not any(word in feeds.err + names.err for word in ("name_prefix", "feed_map"))
 
 
 @pytest.mark.pir

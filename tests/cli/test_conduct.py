@@ -76,7 +76,9 @@ def test_help_says_what_a_model_is(command: str, capsys: pytest.CaptureFixture[s
     assert [part for part in parts if part not in text] == []
 
 
-@pytest.mark.parametrize("argv", ["inspect CNN", "render CNN -o -", "explain GT001"])
+@pytest.mark.parametrize(
+    "argv", ["inspect CNN", "suggest-pairs CNN CNN", "render CNN -o -", "explain GT001"]
+)
 @pytest.mark.slow
 def test_json_is_short_for_format_json(run: Run, cnn: Path, argv: str) -> None:
     words = argv.replace("CNN", str(cnn)).split()

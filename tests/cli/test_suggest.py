@@ -59,13 +59,6 @@ def test_the_json_is_the_contract_down_to_the_order_of_its_keys(
         assert list(one["teacher"]) == list(one["student"]) == list(end)
 
 
-def test_json_and_format_json_print_the_same(run: Run, cnn: Path) -> None:
-    short = run("suggest-pairs", cnn, cnn, "--json")
-
-    assert short.out == run("suggest-pairs", cnn, cnn, "--format", "json").out
-    assert short.out.isascii()
-
-
 def test_text_that_is_piped_has_one_whole_line_for_each_pair(
     run: Run, cnn: Path, old_cnn: Path
 ) -> None:

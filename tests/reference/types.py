@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import sys
@@ -78,26 +77,11 @@ def _signature(function: Callable[..., Any]) -> Iterator[tuple[ModuleType, str]]
 
 
 def _alias(module: ModuleType, name: str) -> Alias | None:
-    """Find an alias where it is made, in the module or in one that it imports from."""
-    tree, lines = _parsed(module)
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and name in [one.name for one in node.names]:
-            return _alias(sys.modules[node.module or ""], name)
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name and node.value:
-            value = node.value
-            text = value.value if isinstance(value, ast.Constant) else ast.unparse(value)
-            return Alias(str(text), _comment(lines[: node.lineno - 1]))
-    return None
+    """Find an alias where it is made, in the module or in one that it may import from."""
+    made = re.compile(rf'((?:^# .*\n)*)^{name}: TypeAlias = "?(.+?)"?$', re.MULTILINE)
+    package = [sys.modules[one] for one in sorted(sys.modules) if one.startswith("graphtool.")]
+    found = next(filter(None, (made.search(_source(one)) for one in (module, *package))), None)
+    return found and Alias(found[2], re.sub("^# ", "", found[1], flags=re.MULTILINE).rstrip())
 
 
-@cache
-def _parsed(module: ModuleType) -> tuple[ast.Module, list[str]]:
-    source = inspect.getsource(module)
-    return ast.parse(source), source.splitlines()
-
-
-def _comment(lines: list[str]) -> str:
-    found: list[str] = []
-    while lines[-1 - len(found)].startswith("# "):
-        found.append(lines[-1 - len(found)].removeprefix("# "))
-    return "\n".join(reversed(found))
+_source = cache(inspect.getsource)
