@@ -85,6 +85,10 @@ def simplified(
 class LayoutLimitError(GraphtoolError):
     """The layout took too long, or the picture is too large."""
 
+    def __init__(self, engine: str, reason: str) -> None:
+        super().__init__(engine_failed(engine, f"the layout {reason}", help=FOCUS))
+        self.reason = reason
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
@@ -124,8 +128,7 @@ class Engine:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
-                slow = engine_failed(self.name, f"the layout took over {seconds:g} s", help=FOCUS)
-                raise LayoutLimitError(slow) from None
+                raise LayoutLimitError(self.name, f"took over {seconds:g} s") from None
             raise
         code = process.returncode
         if code or not output:
@@ -134,7 +137,7 @@ class Engine:
             text = stderr.decode("utf-8", "replace").strip()[:_MAX_STDERR]
             raise GraphtoolError(engine_failed(self.name, status, text))
         if len(output) > max_size:
-            raise LayoutLimitError(engine_failed(self.name, "the picture is too large", help=FOCUS))
+            raise LayoutLimitError(self.name, "is too large to show here")
         return output.replace(_PURE_FONT_FAMILY, FONT.encode()) if is_pure else output
 
 

@@ -353,8 +353,14 @@ function download() {
   say(`downloaded ${counted(state.chosen.size, "pair")}`);
 }
 
-const copy = (text, what) =>
-  navigator.clipboard.writeText(text).then(() => say(`copied ${what}`), (error) => say(error));
+async function copy(text, what) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say(`copied ${what}`);
+  } catch {
+    say("the browser lets no page copy that was opened this way");
+  }
+}
 
 const status = el("output", { id: "status", "aria-live": "polite" });
 const say = (text) => {

