@@ -17,6 +17,7 @@ from graphtool.diagnostics import (
     Call,
     Diagnostic,
     PairError,
+    Parts,
     Severity,
     UsageError,
     Where,
@@ -34,6 +35,7 @@ from graphtool.text import string_literal
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Unpack
 
     from graphtool.evidence.networks import Runner
 
@@ -77,9 +79,7 @@ _KINDS = {"float": "f", "int": "iu", "uint": "iu", "bool": "b"}
 
 
 @rule("GT370", replaces=("GT371", "GT377", "GT379"))
-def no_evidence(
-    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = (), help: str
-) -> Diagnostic:
+def no_evidence(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """The samples cannot be found, read or iterated over, or the network cannot run.
 
     Samples come from a `.npy`, a `.npz`, `module:callable` or `random`, in Python also from an
@@ -94,13 +94,11 @@ def no_evidence(
     A Graph has no parameters and cannot run: pass what it was read from, a path,
     `module:callable`, a Program or a Network.
     """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT372", replaces=("GT374", "GT375"))
-def unusable_evidence(
-    message: str, where: Sequence[Where] = (), *, notes: Sequence[str] = (), help: str
-) -> Diagnostic:
+def unusable_evidence(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """The samples do not fit a feed, a batch is too small, or a number is NaN or infinite.
 
     The first axis counts the samples, the others are those of the feed. Integers do not fit a
@@ -113,7 +111,7 @@ def unusable_evidence(
     A NaN or an infinity is reported at the first place in program order: in the samples, the
     parameters, or a feature map, where it comes from numbers that are too large.
     """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT383")
@@ -378,7 +376,7 @@ def _feeds(given: _Arrays, runner: Runner, names: Sequence[str], number: int) ->
             found = unusable_evidence(
                 f"feed `{feed.name}` of the {network.role}: wanted {expected}, "
                 f"given {shape_text(shape)} {array.dtype}",
-                (place,),
+                where=(place,),
                 notes=(_ONE_SAMPLE,) if is_one_sample else (),
                 help=f"images{steps}" if steps else savez,
             )
@@ -402,4 +400,4 @@ def refuse_any(bad: _Array, subject: str, where: Where, fix: str, batch: int | N
         if batch is not None:
             sample = int(np.argwhere(bad)[0][0]) + 1
             message += f": batch {batch}, sample {sample}, both from 1"
-        raise PairError(unusable_evidence(message, (where,), help=fix))
+        raise PairError(unusable_evidence(message, where=(where,), help=fix))

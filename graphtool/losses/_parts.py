@@ -113,7 +113,7 @@ def _moved(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
             was, now_is = _description(end), _description(now)
             yield moved_value(
                 f"`{end.name}` was {was} where the pair was made, and is {now_is} here",
-                (where,),
+                where=(where,),
                 severity=Severity.ERROR,
                 help="gt.distill_loss(merged, dataclasses.replace(pairs, pairs=tuple(chosen)))",
             )

@@ -256,7 +256,9 @@ def _argument_errors(pairs: object, path: object, weights: object) -> Iterator[D
         numbers = cast("Sequence[object]", given) if isinstance(given, Sequence) else ()
         if len(numbers) != len(pairs) or not all(map(_is_weight, numbers)):
             expected = f"a list of {counted(len(pairs), 'weight')}, each a number of 0 or more"
-            yield bad_argument("weights", given, expected, f"weights=[1.0] * {len(pairs)}")
+            yield bad_argument(
+                "weights", cast("object", given), expected, f"weights=[1.0] * {len(pairs)}"
+            )
     if not isinstance(path, str | PathLike):
         yield bad_argument("path", path, "the path of a file", _WRITE)
 
@@ -494,7 +496,7 @@ def _find_pair(
     for lookup, end in edited:
         message = f"`{place}.{lookup.role}`: the name was edited to `{end.name}`, which is used"
         where = Where(role=lookup.role, program=lookup.graph.source, value=end.name)
-        diagnostics.append(problems.moved_value(message, [where], notes=notes))
+        diagnostics.append(problems.moved_value(message, where=(where,), notes=notes))
     return replace(compared, loss=pair.loss, weight=pair.weight, adapter=adapter, alternatives=())
 
 
@@ -519,7 +521,7 @@ class _Lookup:
                 Where(role=role, program=graph.source),
             )
             message = f"the {role} is not the program that the recipe was made from"
-            diagnostics.append(problems.moved_value(message, places))
+            diagnostics.append(problems.moved_value(message, where=places))
 
     @cached_property
     def _same_sizes(self) -> bool:
@@ -562,7 +564,7 @@ class _Lookup:
             where = Where(
                 role=self.role, program=self.graph.source, value=value.name, shape=value.shape
             )
-            self._diagnostics.append(problems.moved_value(message, [where]))
+            self._diagnostics.append(problems.moved_value(message, where=(where,)))
         return self._end(value, end.layer)
 
     def _facts(self, name: str) -> tuple[str | None, ...]:
