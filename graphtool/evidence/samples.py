@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from graphtool.evidence.networks import Runner
 
 __all__ = [
-    "LEAST_SAMPLES",
     "RANDOM",
     "SEED",
     "batches_of",
@@ -61,7 +60,7 @@ _T = TypeVar("_T")
 RANDOM = "random"
 SEED = 20260
 # The unbiased estimator divides by n - 3.
-LEAST_SAMPLES = 4
+_LEAST_SAMPLES = 4
 # The name of the only, unnamed array.
 _ONLY = ""
 _ENDINGS = ".npy", ".npz"
@@ -186,10 +185,10 @@ def batches_of(
     for number, arrays in enumerate(islice(all_batches, min(batches, sys.maxsize)), 1):
         both = tuple(_feeds(arrays, runner, given.feeds, number) for runner in runners)
         samples = given.count({**both[0], **both[1]})
-        if samples >= LEAST_SAMPLES:
+        if samples >= _LEAST_SAMPLES:
             yield (both[0], both[1]), samples
         elif number == 1:
-            least = f"unbiased CKA takes at least {LEAST_SAMPLES}"
+            least = f"unbiased CKA takes at least {_LEAST_SAMPLES}"
             message = f"batch 1 of `{given.name}` has {counted(samples, 'sample')}: {least}"
             more = 'numpy.save("samples.npy", images[:128])'
             if fixed is not None:
