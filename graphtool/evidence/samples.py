@@ -245,7 +245,7 @@ class _Samples:
         if text is not None and Path(text).suffix in _ENDINGS:
             source = read_arrays(Path(text), self.feeds)
         elif text is not None:
-            source = self._call(partial(resolve_name, text), "can't be imported")
+            source = self._call(lambda: resolve_name(self.name), "can't be imported")
         code: _Given = getattr(source, "__code__", None)
         if code is not None:
             file = Path(code.co_filename).name
