@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import wraps
 from inspect import cleandoc, currentframe
-from typing import ParamSpec, cast
+from typing import ParamSpec, TypedDict, cast
 
 from graphtool.text import elided, escaped_bounded, escaped_code, printed_name, string_literal
 
@@ -20,6 +20,7 @@ __all__ = [
     "GraphtoolError",
     "MergeError",
     "PairError",
+    "Parts",
     "ReadError",
     "Report",
     "Rule",
@@ -135,6 +136,15 @@ class Diagnostic:
 
     def __str__(self) -> str:
         return "\n".join(self.parts)
+
+
+class Parts(TypedDict, total=False):
+    """The parts of a Diagnostic that a rule passes on as they are given to it."""
+
+    severity: Severity
+    where: tuple[Where, ...]
+    notes: tuple[str, ...]
+    help: str | None
 
 
 @dataclass(frozen=True, slots=True)

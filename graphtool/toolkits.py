@@ -10,18 +10,18 @@ from functools import cached_property
 from os import PathLike, fspath
 from pathlib import PurePath
 from sys import float_info
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphtool.arguments import short_repr
 from graphtool.both import Both
 from graphtool.diagnostics import (
     Diagnostic,
     PairError,
+    Parts,
     ReadError,
     Report,
     Severity,
     UsageError,
-    Where,
     listed,
     rule,
 )
@@ -36,6 +36,9 @@ from graphtool.selectors import find
 from graphtool.sources import Source, read_without_teachers
 from graphtool.structure import analyse
 from graphtool.text import printable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["CONFIGS", "check_export", "export", "is_configuration", "read_recipe"]
 
@@ -66,7 +69,7 @@ _OCR_PARTS = {"": "head", **{key: part for part, key in _OCR_KEYS.items()}}
 
 
 @rule("GT324", replaces=("GT323", "GT327"))
-def bad_configuration(message: str, where: Sequence[Where] = ()) -> Diagnostic:
+def bad_configuration(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """The YAML is not a distillation configuration, or no pair can be read from it.
 
     Files that end in `.yml` or `.yaml` are read as configurations, all others as recipes. Known
@@ -77,11 +80,12 @@ def bad_configuration(message: str, where: Sequence[Where] = ()) -> Diagnostic:
     key given twice the last counts, as in the toolkits. Tags are refused: nothing in the file can
     run.
     """
-    return Diagnostic(message=message, where=tuple(where), help=problems.WRITE)
+    parts.setdefault("help", problems.WRITE)
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT325", replaces=("GT326",))
-def unread_entry(message: str, severity: Severity, help: str | None = None) -> Diagnostic:
+def unread_entry(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """A loss of a configuration was not read as a pair, or was read with another loss.
 
     A loss on labels has no teacher; that is only noted. Other losses compare what has no name in a
@@ -92,18 +96,11 @@ def unread_entry(message: str, severity: Severity, help: str | None = None) -> D
     message names the differences. Of the options only the weight is read, and the message names the
     others.
     """
-    return Diagnostic(message=message, severity=severity, help=help)
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT320", replaces=("GT321", "GT322"))
-def not_in_configuration(
-    message: str,
-    *,
-    severity: Severity = Severity.ERROR,
-    where: Sequence[Where] = (),
-    notes: Sequence[str] = (),
-    help: str | None = None,
-) -> Diagnostic:
+def not_in_configuration(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """The configuration that `--as` names does not exist, or cannot hold all or some of the pairs.
 
     `paddleclas` and `paddleocr` are fragments for the training configurations of those toolkits; a
@@ -115,9 +112,7 @@ def not_in_configuration(
     tensors cannot be named. The losses of PaddleClas and PaddleOCR compare equal shapes, without an
     adapter. PaddleOCR returns only the results of `backbone`, `neck` and `head`.
     """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
+    return Diagnostic(message=message, **parts)
 
 
 class _NoPairError(Exception):
@@ -288,7 +283,7 @@ class _Reader:
                 self._unread(place, "wanted a loss with its options")
         if not self.pairs and all(found.code == "GT325" for found in self.diagnostics):
             message = "no pair can be read from the configuration"
-            self._report(bad_configuration(message, problems.both_places(*self.graphs)))
+            self._report(bad_configuration(message, where=problems.both_places(*self.graphs)))
 
     def _report(self, found: Diagnostic) -> None:
         self.diagnostics.append(found)
@@ -297,7 +292,9 @@ class _Reader:
 
     def _unread(self, place: str, reason: object, severity: Severity = Severity.WARNING) -> None:
         explain = None if severity is Severity.NOTE else "graphtool explain GT325"
-        self._report(unread_entry(f"`{place}` is not a pair: {reason}", severity, help=explain))
+        self._report(
+            unread_entry(f"`{place}` is not a pair: {reason}", severity=severity, help=explain)
+        )
 
     def _read_loss(self, place: str, name: str, options: Mapping[str, _Yaml]) -> None:
         """Make a pair for each two networks and two keys that a loss compares."""
@@ -362,7 +359,7 @@ class _Reader:
         self.pairs.append(pair)
         if difference:
             message = f"`{place}`: {difference}; read with `{pair.loss}`"
-            self._report(unread_entry(message, Severity.NOTE))
+            self._report(unread_entry(message, severity=Severity.NOTE))
 
     def _value(self, place: str, role: str, key: str) -> str | None:
         """Return the name of the feature map that a key means; report why there is none."""

@@ -41,6 +41,7 @@ from graphtool.diagnostics import (
     Call,
     Diagnostic,
     PairError,
+    Parts,
     Severity,
     UsageError,
     Where,
@@ -73,6 +74,7 @@ from graphtool.text import path_argument, shell_command
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Unpack
 
 __all__ = [
     "NOT_BY_SAMPLE",
@@ -95,14 +97,7 @@ NOT_BY_SAMPLE = "its first axis is not the samples"
 
 
 @rule("GT376", replaces=("GT520",))
-def random_weights(
-    message: str,
-    where: Sequence[Where],
-    *,
-    severity: Severity,
-    notes: Sequence[str] = (),
-    help: str | None = None,
-) -> Diagnostic:
+def random_weights(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """Parameters are as their initialisers left them: such a network has learnt nothing.
 
     A saved model has its weights in a file beside it, a network from `module:callable` those that
@@ -114,9 +109,7 @@ def random_weights(
     the weights. `--allow-random` (in Python `allow_random=True`) measures all the same, and draws
     missing parameters at random.
     """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT384")
@@ -375,9 +368,9 @@ def _check_parameters(
     allow = None if allow_random else Call("gt.suggest_pairs", allow_random=True)
     found = random_weights(
         f"{number} parameters of the {network.role} were never {reason}",
-        (network.where,),
+        where=(network.where,),
         severity=Severity.WARNING if allow_random else Severity.ERROR,
-        notes=notes,
+        notes=tuple(notes),
         help=network.help if missing else allow,
     )
     if not allow_random:

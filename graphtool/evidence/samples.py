@@ -17,6 +17,7 @@ from graphtool.diagnostics import (
     Call,
     Diagnostic,
     PairError,
+    Parts,
     Severity,
     UsageError,
     Where,
@@ -34,11 +35,11 @@ from graphtool.text import string_literal
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Unpack
 
     from graphtool.evidence.networks import Runner
 
 __all__ = [
-    "LEAST_SAMPLES",
     "RANDOM",
     "SEED",
     "batches_of",
@@ -59,7 +60,7 @@ _T = TypeVar("_T")
 RANDOM = "random"
 SEED = 20260
 # The unbiased estimator divides by n - 3.
-LEAST_SAMPLES = 4
+_LEAST_SAMPLES = 4
 # The name of the only, unnamed array.
 _ONLY = ""
 _ENDINGS = ".npy", ".npz"
@@ -77,9 +78,7 @@ _KINDS = {"float": "f", "int": "iu", "uint": "iu", "bool": "b"}
 
 
 @rule("GT370", replaces=("GT371", "GT377", "GT379"))
-def no_evidence(
-    message: str, *, where: Sequence[Where] = (), notes: Sequence[str] = (), help: str
-) -> Diagnostic:
+def no_evidence(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """The samples cannot be found, read or iterated over, or the network cannot run.
 
     Samples come from a `.npy`, a `.npz`, `module:callable` or `random`, in Python also from an
@@ -94,13 +93,11 @@ def no_evidence(
     A Graph has no parameters and cannot run: pass what it was read from, a path,
     `module:callable`, a Program or a Network.
     """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT372", replaces=("GT374", "GT375"))
-def unusable_evidence(
-    message: str, where: Sequence[Where] = (), *, notes: Sequence[str] = (), help: str
-) -> Diagnostic:
+def unusable_evidence(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """The samples do not fit a feed, a batch is too small, or a number is NaN or infinite.
 
     The first axis counts the samples, the others are those of the feed. Integers do not fit a
@@ -113,7 +110,7 @@ def unusable_evidence(
     A NaN or an infinity is reported at the first place in program order: in the samples, the
     parameters, or a feature map, where it comes from numbers that are too large.
     """
-    return Diagnostic(message=message, where=tuple(where), notes=tuple(notes), help=help)
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT383")
@@ -188,10 +185,10 @@ def batches_of(
     for number, arrays in enumerate(islice(all_batches, min(batches, sys.maxsize)), 1):
         both = tuple(_feeds(arrays, runner, given.feeds, number) for runner in runners)
         samples = given.count({**both[0], **both[1]})
-        if samples >= LEAST_SAMPLES:
+        if samples >= _LEAST_SAMPLES:
             yield (both[0], both[1]), samples
         elif number == 1:
-            least = f"unbiased CKA takes at least {LEAST_SAMPLES}"
+            least = f"unbiased CKA takes at least {_LEAST_SAMPLES}"
             message = f"batch 1 of `{given.name}` has {counted(samples, 'sample')}: {least}"
             more = 'numpy.save("samples.npy", images[:128])'
             if fixed is not None:
@@ -248,7 +245,7 @@ class _Samples:
         if text is not None and Path(text).suffix in _ENDINGS:
             source = read_arrays(Path(text), self.feeds)
         elif text is not None:
-            source = self._call(partial(resolve_name, text), "can't be imported")
+            source = self._call(lambda: resolve_name(self.name), "can't be imported")
         code: _Given = getattr(source, "__code__", None)
         if code is not None:
             file = Path(code.co_filename).name
@@ -378,7 +375,7 @@ def _feeds(given: _Arrays, runner: Runner, names: Sequence[str], number: int) ->
             found = unusable_evidence(
                 f"feed `{feed.name}` of the {network.role}: wanted {expected}, "
                 f"given {shape_text(shape)} {array.dtype}",
-                (place,),
+                where=(place,),
                 notes=(_ONE_SAMPLE,) if is_one_sample else (),
                 help=f"images{steps}" if steps else savez,
             )
@@ -402,4 +399,4 @@ def refuse_any(bad: _Array, subject: str, where: Where, fix: str, batch: int | N
         if batch is not None:
             sample = int(np.argwhere(bad)[0][0]) + 1
             message += f": batch {batch}, sample {sample}, both from 1"
-        raise PairError(unusable_evidence(message, (where,), help=fix))
+        raise PairError(unusable_evidence(message, where=(where,), help=fix))

@@ -325,7 +325,7 @@ def _moved(merged: Merged, pair: Pair) -> Iterator[Diagnostic]:
             )
             yield moved_value(
                 f"`{end.name}` was {was} where the pair was made, and is {now_is} here",
-                (where,),
+                where=(where,),
                 severity=Severity.ERROR,
                 help="gt.distill_loss(merged, dataclasses.replace(pairs, pairs=tuple(chosen)))",
             )

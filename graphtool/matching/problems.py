@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from graphtool.diagnostics import Diagnostic, Severity, Where, counted, listed, rule
+from graphtool.diagnostics import Diagnostic, Parts, Severity, Where, counted, listed, rule
 from graphtool.graph import Graph
 from graphtool.selectors import listing_help
 from graphtool.structure import Structure
 from graphtool.text import closest, near_notes, string_literal
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "WRITE",
@@ -194,7 +198,7 @@ def no_feature_map(structure: Structure, name: str, role: str) -> Diagnostic:
 
 
 @rule("GT310", replaces=("GT311", "GT312", "GT313", "GT315"))
-def bad_recipe(message: str, *, where: tuple[Where, ...] = (), help: str = WRITE) -> Diagnostic:
+def bad_recipe(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """The recipe cannot be read: the file is missing, or its TOML, schema or a pair is wrong.
 
     `graphtool suggest-pairs TEACHER STUDENT -o pairs.toml` writes a recipe. In TOML that does not
@@ -207,7 +211,8 @@ def bad_recipe(message: str, *, where: tuple[Where, ...] = (), help: str = WRITE
     `student` that each have a `name`; its `weight` is 1 unless given. Two pairs with the same
     Values and the same loss would count twice: delete one, and raise the weight of the other.
     """
-    return Diagnostic(message=message, where=where, help=help)
+    parts.setdefault("help", WRITE)
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT314")
@@ -239,14 +244,7 @@ def duplicate_pair(first: str, again: str, teacher: str, student: str) -> Diagno
 
 
 @rule("GT317", replaces=("GT318", "GT319", "GT368"))
-def moved_value(
-    message: str,
-    where: Sequence[Where],
-    *,
-    severity: Severity = Severity.NOTE,
-    notes: Sequence[str] = (),
-    help: str | None = None,
-) -> Diagnostic:
+def moved_value(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """A recipe or Pair was made for another Program, where its names may mean other Values.
 
     Names such as `relu_48` count operators, so they change when a Program is pruned, exported or
@@ -258,17 +256,17 @@ def moved_value(
     ignored, and `relation`, `adapter`, `score` and `why` are computed anew: check that `kind` and
     `loss` still fit. To keep an adapter of your own, delete the `fingerprint`.
     """
-    return Diagnostic(
-        message=message, severity=severity, where=tuple(where), notes=tuple(notes), help=help
-    )
+    parts.setdefault("severity", Severity.NOTE)
+    return Diagnostic(message=message, **parts)
 
 
 @rule("GT367", replaces=("GT363",))
-def no_pairs(message: str, *, where: Sequence[Where] = (), help: str = WRITE) -> Diagnostic:
+def no_pairs(message: str, **parts: Unpack[Parts]) -> Diagnostic:
     """There are no pairs to build a loss from, or `fsp` has an odd number of them.
 
     `suggest_pairs` found nothing in common, or all pairs were deleted from a recipe. The flow of a
     network (Yim et al. 2017) is between two maps, so `fsp` takes pairs by twos: the first says
     where the flow starts, the next where it ends. In each network the two maps have the same size.
     """
-    return Diagnostic(message=message, where=tuple(where), help=help)
+    parts.setdefault("help", WRITE)
+    return Diagnostic(message=message, **parts)

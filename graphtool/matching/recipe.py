@@ -496,7 +496,7 @@ def _find_pair(
     for lookup, end in edited:
         message = f"`{place}.{lookup.role}`: the name was edited to `{end.name}`, which is used"
         where = Where(role=lookup.role, program=lookup.graph.source, value=end.name)
-        diagnostics.append(problems.moved_value(message, [where], notes=notes))
+        diagnostics.append(problems.moved_value(message, where=(where,), notes=notes))
     return replace(compared, loss=pair.loss, weight=pair.weight, adapter=adapter, alternatives=())
 
 
@@ -521,7 +521,7 @@ class _Lookup:
                 Where(role=role, program=graph.source),
             )
             message = f"the {role} is not the program that the recipe was made from"
-            diagnostics.append(problems.moved_value(message, places))
+            diagnostics.append(problems.moved_value(message, where=places))
 
     @cached_property
     def _same_sizes(self) -> bool:
@@ -564,7 +564,7 @@ class _Lookup:
             where = Where(
                 role=self.role, program=self.graph.source, value=value.name, shape=value.shape
             )
-            self._diagnostics.append(problems.moved_value(message, [where]))
+            self._diagnostics.append(problems.moved_value(message, where=(where,)))
         return self._end(value, end.layer)
 
     def _facts(self, name: str) -> tuple[str | None, ...]:

@@ -415,7 +415,7 @@ def _weights_report(built: Network, scope: Paddle, role: str) -> Report:
         message = f"it is unknown whether `{built.graph.source}` loads the weights of the {role}"
     found = random_weights(
         message,
-        (Where(role=role, program=built.graph.source),),
+        where=(Where(role=role, program=built.graph.source),),
         severity=Severity.WARNING if role == "teacher" else Severity.NOTE,
         help=f"--{role}-weights FILE",
     )
