@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import current_thread, main_thread
 from time import monotonic
 from types import FrameType
@@ -36,12 +36,11 @@ def signals_deferred(*numbers: int) -> Generator[None]:
             _since[:] = [now] if number == signal.SIGINT else _since
 
     # Only the main thread may set handlers.
-    with suppress(ValueError):
-        for number in numbers:
-            handler = signal.getsignal(number)
-            if callable(handler):
-                handlers[number] = handler
-                signal.signal(number, hold)
+    for number in numbers if current_thread() is main_thread() else ():
+        handler = signal.getsignal(number)
+        if callable(handler):
+            handlers[number] = handler
+            signal.signal(number, hold)
     try:
         yield
     finally:

@@ -99,12 +99,16 @@ class LiveProgram:
     keys: Mapping[str, ValueKey]
 
     @classmethod
-    def of(cls, program: Paddle) -> LiveProgram:
-        """Read a live Program."""
+    def of(
+        cls, program: Paddle, *, aliases: Mapping[str, Iterable[str]] | None = None
+    ) -> LiveProgram:
+        """Read a live Program; `aliases` maps names of Values to further names for selectors."""
         if is_legacy(program):
-            return cls(program=program, graph=read_legacy(program), keys={})
-        walk = read_pir(program)
-        return cls(program=program, graph=walk.graph, keys=walk.keys)
+            graph, keys = read_legacy(program), dict[str, ValueKey]()
+        else:
+            walk = read_pir(program)
+            graph, keys = walk.graph, walk.keys
+        return cls(program=program, graph=_with_aliases(graph, aliases or {}), keys=keys)
 
     def __repr__(self) -> str:
         return f"LiveProgram({self.graph!r})"
@@ -269,12 +273,16 @@ def translate(source: Paddle | bytes | str | Path) -> LiveProgram:
         for value in translated:
             if value.initialized() and value.id in walk.names:
                 aliases[walk.names[value.id]].add(variable)
-    named = {
-        name: replace(walk.graph.values[name], aliases=tuple(sorted(variables - {name})))
-        for name, variables in aliases.items()
-    }
-    graph = replace(walk.graph, source=name, values={**walk.graph.values, **named})
+    graph = replace(_with_aliases(walk.graph, aliases), source=name)
     return LiveProgram(program=program, graph=graph, keys=walk.keys)
+
+
+def _with_aliases(graph: Graph, aliases: Mapping[str, Iterable[str]]) -> Graph:
+    named = {
+        name: replace(graph.values[name], aliases=tuple(sorted({*added} - {name})))
+        for name, added in aliases.items()
+    }
+    return replace(graph, values={**graph.values, **named}) if named else graph
 
 
 def _program_desc(source: Paddle | bytes | str | Path) -> tuple[str, bytes]:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,17 @@ def test_a_link_to_another_disk_is_not_replaced_together_with_files(
     assert refusal(partial(write_files, folder, "new", "a", "seal")).endswith("cross-device link")
     assert (folder / "a").is_symlink()
     assert contents(folder) == before
+    assert strays(folder) == []
+
+
+def test_a_thread_writes_as_the_main_one_does(place: Place) -> None:
+    folder = place()
+    (folder / "home").mkdir()
+    with ThreadPoolExecutor() as threads:
+        threads.submit(write_text, folder / "file", "new").result()
+        threads.submit(write_files, folder / "home", "new", "a").result()
+
+    assert contents(folder)["file"] == contents(folder)["home/a"] == b"new"
     assert strays(folder) == []
 
 

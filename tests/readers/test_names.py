@@ -166,6 +166,12 @@ def test_what_is_no_graph_and_no_name_is_wrong_usage():
             find(wrong, name)
 
 
+@pytest.mark.pir
+def test_aliases_given_by_the_caller_are_found():
+    live = LiveProgram.of(_build()[0], aliases={"relu_0": ["stem"]})
+    assert find(live.graph, "stem").name == "relu_0"
+
+
 @functools.cache
 def _legacy(build):
     with paddle.pir_utils.OldIrGuard():
