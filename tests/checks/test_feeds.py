@@ -264,6 +264,21 @@ def test_a_teacher_that_writes_over_a_shared_feed_is_refused() -> None:
 
 
 @pytest.mark.pir
+def test_a_feed_that_is_written_in_a_loop_is_found_by_its_argument() -> None:
+    def looping() -> None:
+        def body(i: Any, x: Any) -> tuple[Any, Any]:
+            x[:, 0] = 1.0
+            return i + 1, x
+
+        start = paddle.full([1], 0, "int64")
+        paddle.static.nn.while_loop(lambda i, _: i < 3, body, [start, data("x", 4, 8)])
+
+    student = program(lambda: data("image", 4, 8).mean())
+    found = only(checked(program(looping), student, {"x": "image"}), "GT233")
+    assert [place.value for place in found.where] == ["x", "while_0/0/set_value_0"]
+
+
+@pytest.mark.pir
 def test_a_student_that_does_is_refused_and_the_help_works() -> None:
     teacher, student = small(networks.plain, "image"), small(_writing)
     scopes = {"scope": student.scope, "teacher_scope": teacher.scope}
