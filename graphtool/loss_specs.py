@@ -82,12 +82,6 @@ class OperandSpec:
         return (*axes, channel_axis(rank)) if self.adapts else tuple(axes)
 
     @property
-    def within_network(self) -> OperandSpec:
-        """The constraints of a loss of flows on the start and the end in one network."""
-        assert self.stop is not None
-        return replace(self, start=self.stop, stop=None)
-
-    @property
     def ranks_text(self) -> str:
         """The ranks that a loss takes, as text."""
         lowest, highest = self.ranks

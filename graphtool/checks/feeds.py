@@ -297,34 +297,25 @@ def _overwritten_feeds(graph: Graph) -> Iterator[tuple[str, Operator]]:
     """Yield each overwritten feed of a PIR graph with the first operator that overwrites it."""
     if graph.kind is not ProgramKind.PIR:
         return
-    aliases = dict(_aliases(graph))
+    # In-place results and loop arguments -> the Value whose memory they use.
+    memory: dict[str, str] = {}
     seen: set[str] = set()
     for operator in graph.operators.values():
+        for path in operator.blocks if operator.kind == "while" else ():
+            # The operands begin with the loop's condition, which is no argument of the Block.
+            arguments = reversed(graph.blocks[path].arguments)
+            for argument, operand in zip(arguments, reversed(operator.operands), strict=False):
+                if operand is not None:
+                    memory[argument] = memory.get(operand, operand)
         written = written_operand(operator)
-        if written is None or operator.kind in VIEWS or is_training(operator):
+        if written is None:
             continue
-        feed = written
-        while feed in aliases:
-            feed = aliases[feed]
-        if graph.values[feed].origin is Origin.FEED and feed not in seen:
-            seen.add(feed)
-            yield feed, operator
-
-
-def _aliases(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Yield each alias with the Value whose memory it uses: in-place results, loop arguments."""
-    for operator in graph.operators.values():
-        written = written_operand(operator)
-        if written is not None and operator.results:
-            yield operator.results[0], written
-        if operator.kind == "while":
-            for path in operator.blocks:
-                arguments = graph.blocks[path].arguments
-                # The operands begin with the loop's condition, which is no argument of the Block.
-                pairs = zip(reversed(arguments), reversed(operator.operands), strict=False)
-                for argument, operand in pairs:
-                    if operand is not None:
-                        yield argument, operand
+        written = memory.get(written, written)
+        memory.update(dict.fromkeys(operator.results[:1], written))
+        is_feed = graph.values[written].origin is Origin.FEED and written not in seen
+        if is_feed and operator.kind not in VIEWS and not is_training(operator):
+            seen.add(written)
+            yield written, operator
 
 
 _MIN_SIMILARITY = 0.6

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 from numbers import Integral
 from typing import TypeGuard, TypeVar
@@ -171,6 +171,8 @@ def fit(
             all_compared.append(compared)
             found += _check_shapes(use, takes, compared)
     if takes.flows and len(all_compared) == len(pairs):
+        assert takes.stop is not None
+        within_network = replace(takes, start=takes.stop, stop=None)
         start, end = all_compared
         for side in (0, 1):
             within = _Compared(
@@ -178,7 +180,7 @@ def fit(
                 shapes=(start.shapes[side], end.shapes[side]),
                 orders=(start.orders[side], end.orders[side]),
             )
-            found += _check_shapes(use, takes.within_network, within)
+            found += _check_shapes(use, within_network, within)
     if not any(adapters) and not any(pair.student.is_trainable for pair in pairs):
         found.append(_frozen_student(use, pairs))
     for pair, alignment in zip(pairs, alignments, strict=True):

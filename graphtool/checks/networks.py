@@ -90,8 +90,7 @@ def teacher_in_training_mode(plan: MergePlan) -> Iterator[Diagnostic]:
     ):
         if found:
             message = f"{counted(len(found), noun)} in training mode, {effect}"
-            rule = teacher_in_training_mode
-            yield about_operators(rule, message, "teacher", plan.teacher, found)
+            yield about_operators(teacher_in_training_mode, message, "teacher", plan.teacher, found)
 
 
 def modal_operators(graph: Graph) -> list[Operator]:
@@ -167,8 +166,7 @@ def random_seeds(plan: MergePlan) -> Iterator[Diagnostic]:
         found = [operator for operator in drawing if _has_fixed_seed(operator)]
         if found:
             message = f"{counted(len(found), 'random operator')} of the {role} with a fixed seed"
-            note = Severity.NOTE
-            yield about_operators(random_seeds, message, role, graph, found, severity=note)
+            yield about_operators(random_seeds, message, role, graph, found, severity=Severity.NOTE)
 
 
 def _uses_shared_generator(operator: Operator) -> bool:
@@ -353,8 +351,9 @@ def side_effects_of(
     found = [operator for operator in graph.operators.values() if has_side_effects(operator)]
     if found:
         message = f"operators of the {role} have side effects: {listed(_types(found), LISTED)}"
-        rule = side_effects
-        yield about_operators(rule, message, role, graph, found, severity=severity, help=help)
+        yield about_operators(
+            side_effects, message, role, graph, found, severity=severity, help=help
+        )
 
 
 @finds("GT244")

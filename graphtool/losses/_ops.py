@@ -17,38 +17,6 @@ from graphtool.dtypes import HALF_DTYPES
 from graphtool.graph import UNKNOWN_DIM
 from graphtool.losses._values import dtype_of, shape_of
 
-__all__ = [
-    "absolute",
-    "argmax",
-    "as_vectors",
-    "centre",
-    "correlation_distance",
-    "detach",
-    "difference",
-    "entropy",
-    "exp",
-    "flatten",
-    "full_like",
-    "greater_mask",
-    "in_float32",
-    "kl_divergence",
-    "l2_normalise",
-    "log_probability",
-    "log_softmax",
-    "matmul",
-    "mean_square",
-    "minimum",
-    "one_hot",
-    "reduce_sum",
-    "require_shape_of",
-    "softened",
-    "sqrt",
-    "transpose",
-    "upper_triangle",
-    "with_dynamic_batch",
-]
-
-
 # Norms below this count as zero, as in the authors' code of most papers (`eps=1e-12`).
 _LEAST_NORM = 1e-12
 # A logit of -inf excludes a class: 0 · (-inf + inf) would make the whole loss NaN.

@@ -224,7 +224,7 @@ def _require_program(merged: object) -> None:
     # Dynamic mode has no Program.
     paddle = load_paddle()
     if paddle.in_dynamic_mode() or paddle.static.default_main_program() is merged.program:
-        CurrentProgram("distill_loss")
+        CurrentProgram("distill_loss")  # raises what it refuses
         return
     is_legacy = merged.before.kind is ProgramKind.LEGACY
     note = "it is a legacy Program: `OldIrGuard` has to be active, too"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from time import process_time
 from typing import Any
@@ -63,18 +64,57 @@ def test_a_right_feed_map_leaves_nothing_to_say():
     assert codes(report) == []
 
 
-def test_a_student_feed_that_a_mistyped_feed_was_to_share_is_the_nearest_still():
-    teacher, student = _one("x", (-1, 3, 8, 8)), program(_feeds(_IMAGE))
-    found = only(checked(teacher, student, {"y": "image"}), "GT213", Severity.ERROR)
-    assert found.notes == ("nearest student feed: `image` [-1, 3, 8, 8]",)
+_TO_IMAGE = {"x": "image"}
+_ALONE = {"x": "teacher_x"}
+_NEAREST = "note: nearest student feed: `image` [-1, 3, 8, 8]"
+_ONE_SIZE = "note: build both networks for one image size, or feed the teacher separately"
+_LARGE = "[-1, 3, 8, 8], student feed `image` [-1, 3, -1, -1], which takes any size"
+# The shape and dtype of the teacher's `x`, a feed map, the code that it gets, words, a right map.
+_WRONG = {
+    "a mistyped feed": ((-1, 3, 8, 8), {"y": "image"}, "GT213", _NEAREST, _TO_IMAGE),
+    "other way round": ((-1, 3, 8, 8), {"image": "x"}, "GT210", "no feed `image`", _TO_IMAGE),
+    "left out": ((-1, 3, 8, 8), {}, "GT213", _NEAREST, _TO_IMAGE),
+    "another rank": ((-1, 192), _TO_IMAGE, "GT217", "rank 2, student feed `image` rank 4", _ALONE),
+    "other dims": ((-1, 1, 9, 8), _TO_IMAGE, "GT217", "dims 1, 2 differ", _ALONE),
+    "other channels": ((-1, 1, 8, 8), _TO_IMAGE, "GT217", "dim 1 differs", _ALONE),
+    "another size": ((-1, 3, 16, 16), _TO_IMAGE, "GT217", _ONE_SIZE, _ALONE),
+    "float64": ((-1, 3, 8, 8), _TO_IMAGE, "GT218", "float64, student feed `image` flo", _ALONE),
+}
 
 
-def test_a_feed_map_the_wrong_way_round_is_recognised():
-    teacher, student = _one("x", (-1, 3, 8, 8)), program(_feeds(_IMAGE))
-    found = checked(teacher, student, {"image": "x"}).errors[0]
-    assert found.message == "the teacher has no feed `image`"
-    assert "a feed map goes from teacher to student" in found.notes[-1]
-    assert found.help == 'feed_map={"x": "image"}'
+@pytest.mark.pir
+@_KINDS
+@pytest.mark.parametrize("what", _WRONG)
+def test_a_feed_map_that_is_wrong_is_told_with_a_right_one(what, mode):
+    shape, feed_map, code, words, right = _WRONG[what]
+    teacher = _one("x", shape, what if what == "float64" else "float32", mode)
+    errors = checked(teacher, program(_feeds(_IMAGE), mode), feed_map).errors
+    found = next(one for one in errors if one.code == code)
+    assert words in str(found)
+    assert found.help == f"feed_map={json.dumps(right)}"
+    assert (_ONE_SIZE in str(found)) is (words == _ONE_SIZE)
+    assert ("the other way round" in str(found)) is (what == "other way round")
+    assert len(errors) == 1 or feed_map not in ({}, _TO_IMAGE)
+
+
+@pytest.mark.pir
+@_KINDS
+def test_two_teacher_feeds_on_one_or_of_one_size_are_a_warning(mode):
+    teacher = program(_feeds(("a", (-1, 4), "float32"), ("b", (-1, 4), "float32")), mode)
+    report = checked(teacher, _one("image", (-1, 4), mode=mode), {"a": "image", "b": "image"})
+    found = only(report, "GT215", Severity.WARNING)
+    assert found.message == "teacher feeds `a`, `b` all read student feed `image`"
+    found = only(checked(*_both(mode=mode), {"x": "image"}), "GT220", Severity.WARNING)
+    assert _LARGE in found.message
+    assert [place.value for place in found.where] == ["x", "image"]
+
+
+@pytest.mark.pir
+def test_levels_of_detail_that_differ_are_an_error():
+    teacher = program(lambda: data("x", -1, 4, lod_level=1).mean(), "legacy")
+    student = _one("image", (-1, 4), mode="legacy")
+    found = only(checked(teacher, student, {"x": "image"}), "GT219", Severity.ERROR)
+    assert "`x` has lod_level 1, student feed `image` 0" in found.message
 
 
 @pytest.mark.pir
@@ -87,13 +127,6 @@ def test_a_student_value_that_is_computed_is_no_feed(mode):
     assert f"`{computed}` is not a feed" in found.message
     assert found.where[0].shape == (-1, 4, 6, 6)
     assert found.help == 'feed_map={"x": "image"}'
-
-
-def test_a_feed_left_out_that_a_student_feed_fits_is_an_error():
-    teacher, student = _one("picture", (-1, 3, 8, 8)), program(_feeds(_IMAGE))
-    found = only(checked(teacher, student, {}), "GT213", Severity.ERROR)
-    assert found.notes == ("nearest student feed: `image` [-1, 3, 8, 8]",)
-    assert found.help == 'feed_map={"picture": "image"}'
 
 
 @pytest.mark.pir
@@ -136,61 +169,11 @@ def test_the_label_of_a_teacher_with_its_loss_is_called_a_label(mode):
     assert found.help == 'feed_map={"x": "image", "y": "l"}'
 
 
-def test_two_teacher_feeds_on_one_student_feed_are_a_warning():
-    teacher = program(_feeds(("a", (-1, 4), "float32"), ("b", (-1, 4), "float32")))
-    student = _one("image", (-1, 4))
-    found = only(checked(teacher, student, {"a": "image", "b": "image"}), "GT215", Severity.WARNING)
-    assert found.message == "teacher feeds `a`, `b` all read student feed `image`"
-
-
-@pytest.mark.pir
-@_KINDS
-@pytest.mark.parametrize(
-    ("shape", "dtype", "code", "words"),
-    [
-        ((-1, 192), "float32", "GT217", "`x` has rank 2, student feed `image` rank 4"),
-        ((-1, 1, 9, 8), "float32", "GT217", "dims 1, 2 differ"),
-        ((-1, 1, 8, 8), "float32", "GT217", "dim 1 differs"),
-        ((-1, 3, 8, 8), "float64", "GT218", "`x` is float64, student feed `image` float32"),
-    ],
-)
-def test_feeds_that_do_not_fit_are_errors(shape, dtype, code, words, mode):
-    teacher, student = _one("x", shape, dtype, mode), program(_feeds(_IMAGE), mode)
-    report = checked(teacher, student, {"x": "image"})
-    assert codes(report, Severity.ERROR) == [code]
-    assert words in only(report, code).message
-
-
-@pytest.mark.parametrize(("channels", "said"), [(3, True), (1, False)])
-def test_networks_for_two_sizes_of_image_are_first_to_be_built_for_one(channels, said):
-    teacher, student = _one("x", (-1, channels, 16, 16)), program(_feeds(_IMAGE))
-
-    found = only(checked(teacher, student, {"x": "image"}), "GT217")
-
-    note = "build both networks for one image size, or feed the teacher separately"
-    assert found.notes == ((note,) if said else ())
-    assert found.help == 'feed_map={"x": "teacher_x"}'
-
-
 def test_dims_that_are_not_known_agree_with_any():
     student = program(_feeds(_IMAGE))
     for shape in [(-1, 3, -1, -1), (-1, -1, 8, 8)]:
         report = checked(_one("x", shape), student, {"x": "image"}, parameters="later")
         assert codes(report) == []
-
-
-@pytest.mark.pir
-def test_levels_of_detail_that_differ_are_an_error():
-    def sequence():
-        data("x", -1, 4, lod_level=1).mean()
-
-    teacher = program(sequence, "legacy")
-    found = only(
-        checked(teacher, _one("image", (-1, 4), mode="legacy"), {"x": "image"}),
-        "GT219",
-        Severity.ERROR,
-    )
-    assert "`x` has lod_level 1, student feed `image` 0" in found.message
 
 
 @pytest.mark.call_stacks
@@ -236,17 +219,6 @@ def _both(teacher=(-1, 3, 8, 8), student=(-1, 3, -1, -1), mode="pir"):
     return program(_network("x", *teacher), mode), program(_network("image", *student), mode)
 
 
-@pytest.mark.pir
-@_KINDS
-def test_a_teacher_of_one_size_beside_a_student_of_any_is_told(mode):
-    found = only(checked(*_both(mode=mode), {"x": "image"}), "GT220", Severity.WARNING)
-    assert found.message == (
-        "teacher feed `x` is [-1, 3, 8, 8], student feed `image` [-1, 3, -1, -1], "
-        "which takes any size"
-    )
-    assert [place.value for place in found.where] == ["x", "image"]
-
-
 def test_one_size_in_both_or_in_the_student_alone_is_not():
     for teacher, student in (
         ((-1, 3, 8, 8), (-1, 3, 8, 8)),
@@ -289,6 +261,21 @@ def test_a_teacher_that_writes_over_a_shared_feed_is_refused() -> None:
     assert found.message.startswith("`set_value")
     assert "of the teacher overwrites its feed `image`" in found.message
     assert found.help == 'feed_map={"image": "teacher_image"}'
+
+
+@pytest.mark.pir
+def test_a_feed_that_is_written_in_a_loop_is_found_by_its_argument() -> None:
+    def looping() -> None:
+        def body(i: Any, x: Any) -> tuple[Any, Any]:
+            x[:, 0] = 1.0
+            return i + 1, x
+
+        start = paddle.full([1], 0, "int64")
+        paddle.static.nn.while_loop(lambda i, _: i < 3, body, [start, data("x", 4, 8)])
+
+    student = program(lambda: data("image", 4, 8).mean())
+    found = only(checked(program(looping), student, {"x": "image"}), "GT233")
+    assert [place.value for place in found.where] == ["x", "while_0/0/set_value_0"]
 
 
 @pytest.mark.pir

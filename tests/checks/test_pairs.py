@@ -39,11 +39,6 @@ def _learning(*shape, dtype="float32"):
     return read(program(build)[0])
 
 
-def test_pairs_of_equal_shapes_are_fine():
-    report = checks.check_pairs([_PAIR, ("mean_1", "mean_1")], _graph("x", 4), _graph("y", 4))
-    assert codes(report) == []
-
-
 def test_a_name_that_is_nowhere_says_which_side_and_what_is_near():
     report = checks.check_pairs([("relu_9", "relu_0")], _graph("x", 4), _graph("y", 4))
     found = only(report, "GT101")

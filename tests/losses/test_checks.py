@@ -236,19 +236,6 @@ def test_a_pair_of_probabilities_is_refused_unless_the_options_say_so(pair: Any,
     assert codes(error) == ["GT347"]
 
 
-@pytest.mark.pir
-def test_probabilities_are_seen_behind_a_reshape_and_on_the_students_side(pair: Any) -> None:
-    merged, student = pair
-    end = paddle.nn.functional.softmax(merged.student("add_2")).reshape([-1, 5])
-
-    (found,) = refused(student, lambda: losses.kl("softmax_0", end, from_probs="teacher")).report
-
-    assert (found.code, found.where[0].role) == ("GT228", "student")
-    name = found.where[0].value
-    assert found.help == f'gt.losses.kl("teacher_softmax_0", "{name}", from_probs="both")'
-    assert typed(found.help) == ()
-
-
 _NO_NUMBERS = [0, -1.0, float("nan"), float("inf"), 10**400, True, "2", None]
 _OPTIONS = [
     *((losses.kl, {"temperature": given}) for given in _NO_NUMBERS),

@@ -68,29 +68,6 @@ def test_the_total_is_the_sum_of_all_parts_by_the_weights_of_their_pairs_to_the_
 
 @pytest.mark.pir
 @pytest.mark.slow
-def test_parts_are_the_losses_of_their_pairs_not_weighted() -> None:
-    net = convolutions(8, 8)
-    with net.building():
-        loss = gt.distill_loss(
-            net.merged,
-            [("relu_3", "relu_3"), ("add_6", "add_6", "kl")],
-            weights=[0.25, 3],
-            options={"kl": {"temperature": 1.0}},
-        )
-        values = [end(name) for name in ("relu_3", "add_6") for end in _ends(net)]
-    total, *rest = net.run(images(), loss.total, *loss.parts.values(), *values)
-    parts, (left, right, theirs, ours) = rest[:2], rest[2:]
-
-    np.testing.assert_allclose(parts[0], ((left - right) ** 2).mean(), rtol=1e-5)
-    logs = [x - np.log(np.exp(x).sum(1, keepdims=True)) for x in (theirs, ours)]
-    np.testing.assert_allclose(
-        parts[1], (np.exp(logs[0]) * (logs[0] - logs[1])).sum(1).mean(), rtol=1e-4
-    )
-    assert total == total_of(parts, [0.25, 3.0])
-
-
-@pytest.mark.pir
-@pytest.mark.slow
 def test_the_recipe_for_logits_runs_at_the_temperature_that_was_published() -> None:
     """0.9 · 4² · KL at a temperature of 4, as `train_student.py -a 0.9` of RepDistiller has it."""
     net = convolutions(8, 8)

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.slow
 LOGITS, MAP, TOKENS, SCORES = (6, 5), (4, 3, 4, 2), (3, 4, 5), (2, 2, 4, 4)
 HEADS = (2, 2, 4, 6)
 LABELS = np.array([0, 4, 2, 2, 1, 3])
-labelled = partial(losses.dkd, labels=LABELS)
 
 
 def samples(shape: tuple[int, ...], dtype: str = "float64") -> Any:
