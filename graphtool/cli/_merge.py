@@ -146,7 +146,7 @@ def _open(
         if found.code == "GT501":
             return shell_option(f"--{role}-weights", found.where[0].program or "FILE")
         # Of misfits, only a combined file that does not fit its model has a help.
-        if found.code in ("GT250", "GT551") or (found.code == "GT237" and not found.help):
+        if found.code == "GT250" or (found.code == "GT237" and not found.help):
             return f"--{role}-weights FILE"
         return found.help
 
