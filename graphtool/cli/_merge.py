@@ -301,7 +301,7 @@ def _with_helps(found: Iterable[Diagnostic], args: Namespace, role: str | None =
             if one.code == "GT501":
                 return shell_option(f"--{role}-weights", one.where[0].program or "FILE")
             # Of misfits, only a combined file that does not fit its model has a help.
-            if one.code in ("GT250", "GT551") or (one.code == "GT237" and not one.help):
+            if one.code == "GT250" or (one.code == "GT237" and not one.help):
                 return f"--{role}-weights FILE"
         inputs = [words for start, words in reading.items() if f"{one.help} ".startswith(start)]
         return " ".join((one.help, *inputs[0])) if one.help and inputs else one.help

@@ -46,7 +46,6 @@ from graphtool.both import Both
 from graphtool.checks.plan import (
     MergePlan,
     ParametersWhen,
-    are_saved_shapes,
     check_arguments,
     plan_without_facts,
     saved_names,
@@ -69,6 +68,7 @@ from graphtool.merging._teacher import (
     IN_SOURCE,
     Provenance,
     TeacherWeights,
+    check_saved_shapes,
     is_saved_model,
     teacher_weights,
     transfer_weights,
@@ -76,7 +76,7 @@ from graphtool.merging._teacher import (
 from graphtool.merging.merged import Merged, inherited_merges, merged_of, register
 from graphtool.merging.verify import Comparison, Verification
 from graphtool.readers.files import find_parameters
-from graphtool.readers.problems import no_parameters_beside, wrong_tensor_count
+from graphtool.readers.problems import no_parameters_beside
 from graphtool.readers.tensor_files import parameter_file_facts
 from graphtool.readers.weights import SUFFIXES
 from graphtool.sources import Source, read, read_without_teachers
@@ -352,6 +352,10 @@ def _plan(
     if is_brought and given is not None and given is not call.scope:
         ignored = tuple(initialised_tensors(given, plan.teacher_persistables))
     place, types = call.place, _operator_types(teacher)
+
+    def facts(scope: Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
+        return None if scope is None else scope_facts(scope, names)
+
     return replace(
         plan,
         parameters=ParametersWhen(call.parameters),
@@ -368,15 +372,11 @@ def _plan(
         unlike_layer=unlike_layer,
         ignored_scope_names=ignored,
         same_variables=same_names,
-        teacher_scope=_scope_facts(weights.scope, plan.teacher_persistables),
-        student_scope=_scope_facts(
+        teacher_scope=facts(weights.scope, plan.teacher_persistables),
+        student_scope=facts(
             call.scope, [*plan.student_persistables, *(new for _, new in plan.renames)]
         ),
     )
-
-
-def _scope_facts(scope: Paddle | None, names: Iterable[str]) -> ScopeFacts | None:
-    return None if scope is None else scope_facts(scope, names)
 
 
 def _operator_types(graph: Graph) -> frozenset[str]:
@@ -482,9 +482,7 @@ def _check_student_file(student: Graph) -> None:
             raise ReadError(no_parameters_beside(student.source))
     elif not path.is_dir() and path.suffix != ".pdparams":
         facts = parameter_file_facts(path)
-        if not are_saved_shapes(student, [shape for shape, _ in facts.tensors]):
-            count = len(facts.tensors)
-            raise ReadError(wrong_tensor_count(str(path), count, len(names), student.source))
+        check_saved_shapes(path, student, [shape for shape, _ in facts.tensors])
 
 
 def _known_operators(source: Source, graph: Graph) -> frozenset[str] | None:

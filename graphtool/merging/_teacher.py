@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +39,7 @@ from graphtool.diagnostics import (
     UsageError,
     Where,
 )
-from graphtool.graph import Graph, Value, fits_shape
+from graphtool.graph import Graph, Shape, Value, fits_shape
 from graphtool.paths import path_exists, resolve_model_prefix
 from graphtool.readers import problems as reading_problems
 from graphtool.readers.files import find_parameters
@@ -56,6 +56,7 @@ __all__ = [
     "IN_SOURCE",
     "Provenance",
     "TeacherWeights",
+    "check_saved_shapes",
     "find_weights",
     "is_saved_model",
     "teacher_weights",
@@ -130,11 +131,16 @@ def _load_file(path: Path, graph: Graph, scope: Paddle) -> None:
     names = saved_names(graph)
     files = [path / name for name in names] if path.is_dir() else [path]
     tensors = [tensor for file in files for tensor in read_tensors(file)]
-    if not are_saved_shapes(graph, [tensor.shape for tensor in tensors]):
-        counts = len(tensors), len(names)
-        raise ReadError(reading_problems.wrong_tensor_count(str(path), *counts, graph.source))
+    check_saved_shapes(path, graph, [tensor.shape for tensor in tensors])
     set_tensors(dict(zip(names, tensors, strict=True)), scope)
     set_dropout_states(used_names(graph), scope)
+
+
+def check_saved_shapes(path: Path, graph: Graph, shapes: Sequence[Shape]) -> None:
+    """Raise ReadError unless a file with tensors of these shapes is a network's: GT237."""
+    if not are_saved_shapes(graph, shapes):
+        counts = len(shapes), len(saved_names(graph))
+        raise ReadError(reading_problems.wrong_tensor_count(str(path), *counts, graph.source))
 
 
 def transfer_weights(

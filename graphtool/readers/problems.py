@@ -126,7 +126,7 @@ def not_a_program(path: str, found: str, help: str, notes: tuple[str, ...] = ())
     )
 
 
-@rule("GT237", replaces=("GT239", "GT251", "GT504", "GT507"))
+@rule("GT237", replaces=("GT239", "GT251", "GT504", "GT507", "GT551"))
 def misfit_weights(
     message: str,
     where: Sequence[Where],

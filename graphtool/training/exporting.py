@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import count
+from itertools import chain, count
 from os import PathLike
 from pathlib import Path
 
@@ -224,11 +224,9 @@ def _available_path(requested: Path, *, force: bool) -> tuple[Path, tuple[Diagno
         message = f"`{folder}` is a folder: written into it, as `{requested}`"
         fix = f"gt.export_student(merged, {str(requested)!r})"
         found.append(exists_already(message, fix, Severity.WARNING))
-    target, names = requested, (f"{requested.name}-{number}" for number in count(2))
-    in_the_way = conflicts = _conflicts(requested, force=force)
-    while conflicts:
-        target = requested.with_name(next(names))
-        conflicts = _conflicts(target, force=force)
+    in_the_way = _conflicts(requested, force=force)
+    numbered = (requested.with_name(f"{requested.name}-{number}") for number in count(2))
+    target = next(one for one in chain([requested], numbered) if not _conflicts(one, force=force))
     if in_the_way:
         foreign = f"{listed(in_the_way)} {'is' if len(in_the_way) == 1 else 'are'}"
         message = f"{foreign} not of an earlier export: the student was written as `{target}`"

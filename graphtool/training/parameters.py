@@ -58,20 +58,6 @@ def structured_names(path: str, names: Sequence[str]) -> Diagnostic:
     )
 
 
-@rule("GT551")
-def contradicting_keys(path: str, name: str, keys: tuple[str, str]) -> Diagnostic:
-    """Two entries of the file are for one parameter, and hold different numbers.
-
-    An RNN and its cell have two names for one parameter, with equal numbers in every file that
-    Paddle writes. Otherwise the table of names in the file is wrong: pass `layer`.
-    """
-    return Diagnostic(
-        message=f"`{keys[0]}` and `{keys[1]}` are both for `{name}` and differ",
-        where=(Where(program=path, value=keys[0]), Where(program=path, value=keys[1])),
-        help="gt.load_parameters(program, path, layer=network)",
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """The Variables that were set, those missing from the file, and unexpected keys of the file."""
@@ -109,7 +95,7 @@ def load_parameters(
     was loaded.
 
     Raises GraphtoolError with all problems and nothing set: GT237, GT240, GT250, GT501, GT502,
-    GT508, GT551; with `allow_missing`, missing parameters are a warning. Raises ReadError: GT001,
+    GT508; with `allow_missing`, missing parameters are a warning. Raises ReadError: GT001,
     GT010, GT240. Raises UsageError: GT248.
     """
     call = 'gt.load_parameters(program, "student.pdparams")'
@@ -221,10 +207,8 @@ class StateDictKeys:
         else:
             wanted = "a Layer or a Network"
             raise UsageError(bad_argument("layer", source, wanted, "layer=network"))
-        return cls(
-            layer,
-            {key: name for key, name in found.items() if not name.endswith(NON_PERSISTABLE_SUFFIX)},
-        )
+        saved = {k: name for k, name in found.items() if not name.endswith(NON_PERSISTABLE_SUFFIX)}
+        return cls(layer, saved)
 
 
 def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diagnostic]:
@@ -234,7 +218,11 @@ def _contradictions(weights: Weights, names: Mapping[str, str]) -> Iterator[Diag
         first_key = first_keys.setdefault(name, key)
         first, other = weights.tensors[first_key], weights.tensors[key]
         if first.dtype != other.dtype or first.array.tobytes() != other.array.tobytes():
-            yield contradicting_keys(weights.path, name, (first_key, key))
+            yield misfit_weights(
+                f"`{first_key}` and `{key}` are both for `{name}` and differ",
+                [Where(program=weights.path, value=each) for each in (first_key, key)],
+                notes=["if the file's table of names is wrong, pass `layer`"],
+            )
 
 
 def _diagnostics(

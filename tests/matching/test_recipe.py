@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F  # noqa: N812
-from tests.matching.rewrites.spelling import reordered
 
 from graphtool.backend.live import translate
 from graphtool.checks import check_pairs
@@ -29,6 +28,7 @@ from graphtool.matching.fingerprint import (
 from graphtool.matching.recipe import read_recipe, recipe_text, write_recipe
 from graphtool.sources import read
 from tests import networks
+from tests.matching.rewrites import reordered
 from tests.networks import Encoder, built
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -53,10 +53,10 @@ def test_a_difference_is_found_and_measured() -> None:
 
 
 @pytest.mark.pir
-def test_variables_and_random_state_stay_byte_for_byte() -> None:
+def test_programs_variables_and_random_state_stay_byte_for_byte() -> None:
     merged, student, teacher = _merged()
     ours, theirs = student.scope.local_var_names(), teacher.scope.local_var_names()
-    before = bytes_of(student.scope, ours), bytes_of(teacher.scope, theirs)
+    before = bytes_of(teacher.scope, theirs), str(student.program), str(teacher.program)
     paddle.seed(11)
     wanted = _dropout_of(student)
     paddle.seed(11)
@@ -64,7 +64,8 @@ def test_variables_and_random_state_stay_byte_for_byte() -> None:
     merged.verify()
     assert bytes_of(student.scope, ours) == state
     assert _dropout_of(student).tobytes() == wanted.tobytes()
-    assert bytes_of(teacher.scope, theirs) == before[1]
+    after = bytes_of(teacher.scope, theirs), str(student.program), str(teacher.program)
+    assert after == before
     assert sorted(student.scope.local_var_names()) == sorted(ours)
 
 
@@ -81,13 +82,6 @@ def test_branches_that_draw_at_once_draw_alike_in_each_run() -> None:
     for _ in range(20):
         assert merged.verify(fetch=["if_0", "if_1"])
     assert paddle.get_flags(flags) == before
-
-
-def test_programs_stay_as_they_were() -> None:
-    merged, student, teacher = _merged()
-    before = str(student.program), str(teacher.program)
-    merged.verify()
-    assert (str(student.program), str(teacher.program)) == before
 
 
 def test_given_input_is_used_and_an_unknown_name_is_refused() -> None:
@@ -194,13 +188,11 @@ def _two_branches(x: Any) -> Any:
 
 
 def _dropout_of(student: Built) -> Any:
-    output = student.program.clone()
-    names = [op for op in output.global_block().ops if op.name() == "pd_op.dropout"]
-    scope = paddle.static.Scope()
+    program, scope = student.program.clone(), paddle.static.Scope()
+    (dropout,) = [op for op in program.global_block().ops if op.name() == "pd_op.dropout"]
     for name in student.scope.local_var_names():
-        held = student.scope.find_var(name).get_tensor()
-        hold(scope, name, np.array(held))
-    return networks.run(output, scope, {"data": samples()}, names[0].result(0))[0]
+        hold(scope, name, student.held(name))
+    return networks.run(program, scope, {"data": samples()}, dropout.result(0))[0]
 
 
 @pytest.mark.pir
@@ -297,19 +289,10 @@ def test_what_compares_nothing_is_no_pass() -> None:
 
 
 @pytest.mark.pir
-def test_the_state_of_a_recurrent_layer_that_has_no_elements_is_no_shared_memory() -> None:
+@pytest.mark.parametrize("layer", [paddle.nn.GRU, paddle.nn.LSTM])
+def test_the_state_of_a_recurrent_layer_is_no_weight_before_and_after_a_run(layer: Any) -> None:
     paddle.disable_static()
-    teacher = gt.from_layer(paddle.nn.GRU(8, 5), [("inputs", (4, 8))])
-    student = gt.from_layer(paddle.nn.Linear(8, 5), [("data", (4, 8))])
-    paddle.enable_static()
-    merged = merge(teacher, student, {"inputs": "data"}, scope=paddle.static.Scope())
-    assert str(merged.verify()).endswith("4 of 4 weights are bit-equal; generated: data")
-
-
-@pytest.mark.pir
-def test_the_state_of_a_dropout_is_no_weight_before_and_after_a_run() -> None:
-    paddle.disable_static()
-    teacher = gt.from_layer(paddle.nn.LSTM(8, 5), [("inputs", (4, 8))])
+    teacher = gt.from_layer(layer(8, 5), [("inputs", (4, 8))])
     student = gt.from_layer(paddle.nn.Linear(8, 5), [("data", (4, 8))])
     paddle.enable_static()
     scope = paddle.static.Scope()
@@ -317,9 +300,9 @@ def test_the_state_of_a_dropout_is_no_weight_before_and_after_a_run() -> None:
     before = merged.verify()
     output = merged.teacher(teacher.fetches[0])
     networks.run(merged.program, scope, {"data": np.zeros((2, 4, 8), "float32")}, output)
-    after = merged.verify()
-    assert (len(before.weights), before.unchecked, bool(before)) == (4, {}, True)
-    assert (len(after.weights), after.unchecked, bool(after)) == (4, {}, True)
+    for found in (before, merged.verify()):
+        assert (len(found.weights), found.unchecked, bool(found)) == (4, {}, True)
+        assert str(found).endswith("4 of 4 weights are bit-equal; generated: data")
 
 
 @pytest.mark.pir
@@ -388,25 +371,21 @@ def test_sequences_have_to_be_given() -> None:
 
 
 @pytest.mark.pir
-def test_input_that_a_network_does_not_take_is_a_diagnostic() -> None:
+@pytest.mark.parametrize("doubts", [(), ("two tensors",)])
+def test_input_that_a_network_does_not_take_is_a_diagnostic_with_what_the_merge_warned_of(
+    doubts: tuple[str, ...],
+) -> None:
     merged, _, _ = _merged()
+    warned = [Diagnostic(code="GT206", message=m, severity=Severity.WARNING) for m in doubts]
     with pytest.raises(MergeError) as caught:
-        merged.verify({"data": np.zeros((3, 7), "float32")})
+        replace(merged, report=Report.of(warned)).verify({"data": np.zeros((3, 7), "float32")})
     (found,) = caught.value.report
     assert found.code == "GT258"
     # Each Paddle has its own words for it.
     assert re.match(r"the teacher alone does not run: .*\b7\b", found.message)
-    assert found.help == "merged.verify()  # on generated input"
-
-
-def test_what_the_merge_warned_of_is_told_where_a_network_does_not_run() -> None:
-    merged, _, _ = _merged()
-    doubt = Diagnostic(code="GT206", message="two tensors", severity=Severity.WARNING)
-    with pytest.raises(MergeError) as caught:
-        replace(merged, report=Report.of([doubt])).verify({"data": np.zeros((3, 7), "float32")})
-    (found,) = caught.value.report
-    assert found.notes == ("the merge warned, GT206: two tensors",)
-    assert found.help == "print(merged.report)"
+    assert found.notes == tuple(f"the merge warned, GT206: {doubt}" for doubt in doubts)
+    again = "merged.verify()  # on generated input"
+    assert found.help == ("print(merged.report)" if doubts else again)
 
 
 @pytest.mark.slow

@@ -104,23 +104,29 @@ def test_two_optimizers_may_move_parameters_of_their_own(built: Net) -> None:
 
 
 @pytest.mark.pir
-def test_a_second_minimize_is_refused(built: Net) -> None:
-    gt.minimize(optimizer.Adam(0.1), built.loss, parameters=["linear_1.w_0"])
-    assert refusal(built, optimizer.SGD(0.1), built.loss) == snapshot("""\
-error[GT231] already-minimized: an optimizer already updates 1 parameter: `linear_1.w_0`
-  --> optimizer  adam_0
-  = help: gt.minimize(optimizer, first_loss + second_loss)\
-""")
+@pytest.mark.parametrize(
+    ("arguments", "options", "code", "words"),
+    [
+        (lambda made: [made.hidden], {}, "GT532", "`relu_0`, is not one number of floating point"),
+        (lambda made: [made.loss.astype("int64")], {}, "GT532", "is not one number"),
+        (lambda made: [made.loss, made.program], {}, "GT248", "`startup_program` is"),
+        (lambda made: [made.loss], {"parameters": ["linear_7.w_0"]}, "GT534", "`linear_7.w_0` is"),
+    ],
+)
+def test_what_is_no_loss_no_startup_program_or_no_parameter_is_refused(
+    built: Net, arguments: Any, options: dict[str, Any], code: str, words: str
+) -> None:
+    said = refusal(built, optimizer.SGD(0.1), *arguments(built), **options)
+    assert code in codes(said)
+    assert words in said
 
 
 @pytest.mark.pir
-def test_a_loss_of_several_elements_or_of_whole_numbers_is_refused(built: Net) -> None:
-    assert refusal(built, optimizer.SGD(0.1), built.hidden) == snapshot("""\
-error[GT532] not-a-loss: the loss, `relu_0`, is not one number of floating point
-  --> loss  relu_0  [-1, 5]
-  = help: gt.minimize(optimizer, loss.mean())\
-""")
-    assert "GT532" in codes(refusal(built, optimizer.SGD(0.1), built.loss.astype("int64")))
+def test_a_second_minimize_is_refused(built: Net) -> None:
+    gt.minimize(optimizer.Adam(0.1), built.loss, parameters=["linear_1.w_0"])
+    said = refusal(built, optimizer.SGD(0.1), built.loss)
+    assert codes(said) == ["GT231"]
+    assert "already updates 1 parameter: `linear_1.w_0`\n  --> optimizer  adam_0" in said
 
 
 @pytest.mark.pir
@@ -151,21 +157,18 @@ def test_a_loss_on_the_teacher_alone_is_refused() -> None:
 @pytest.mark.usefixtures("built")
 def test_a_loss_of_another_program_is_refused_with_its_startup_program_too() -> None:
     other = net()
-    assert refusal(other, optimizer.SGD(0.1), other.loss) == snapshot("""\
-error[GT340] wrong-program: the loss belongs to another Program than the current main one
-  = help: with paddle.static.program_guard(merged.program, startup): gt.minimize(optimizer, loss)\
-""")
-    assert codes(refusal(other, optimizer.SGD(0.1), other.loss, other.startup)) == ["GT340"]
+    for startup in ([], [other.startup]):
+        said = refusal(other, optimizer.SGD(0.1), other.loss, *startup)
+        assert codes(said) == ["GT340"]
+        assert "program_guard(merged.program, startup): gt.minimize(optimizer, loss)" in said
 
 
 @pytest.mark.pir
 def test_a_number_and_a_string_are_refused_together(built: Net) -> None:
-    assert refusal(built, 3, "loss") == snapshot("""\
-error[GT248] bad-argument: `optimizer` is `3`; wanted an optimizer of Paddle
-  = help: gt.minimize(paddle.optimizer.AdamW(0.001), loss)
-error[GT532] not-a-loss: the loss, `str`, is not a Value of a static Program
-  = help: gt.minimize(optimizer, loss.mean())\
-""")
+    said = refusal(built, 3, "loss")
+    assert codes(said) == ["GT248", "GT532"]
+    assert "`optimizer` is `3`" in said
+    assert "`str`, is not a Value of a static Program" in said
 
 
 @pytest.mark.pir
@@ -180,13 +183,6 @@ def test_of_what_distill_loss_returns_the_total_is_asked_for() -> None:
         gt.minimize(optimizer.SGD(0.1), made.total)
     assert codes(said) == ["GT532"]
     assert said.endswith("help: gt.minimize(optimizer, loss.total)")
-
-
-@pytest.mark.pir
-def test_the_program_that_trains_is_no_startup_program(built: Net) -> None:
-    said = refusal(built, optimizer.SGD(0.1), built.loss, built.program)
-    assert codes(said) == ["GT248"]
-    assert "`startup_program` is" in said
 
 
 @pytest.mark.pir
@@ -219,12 +215,6 @@ def test_parameters_that_the_program_has_not_are_refused(built: Net) -> None:
         said = refusal(built, made, built.loss)
         assert codes(said) == ["GT534", "GT534"]
         assert "is a parameter of the dynamic graph" in said
-        said = refusal(built, optimizer.SGD(0.1), built.loss, parameters=["linear_7.w_0"])
-    assert said == snapshot("""\
-error[GT534] unknown-parameter: `linear_7.w_0` is not a parameter of the loss's Program
-  --> parameter  linear_7.w_0
-  = help: make the optimizer without `parameters=`\
-""")
 
 
 @pytest.mark.pir
