@@ -116,6 +116,7 @@ def _summary(structure: Structure) -> Iterator[tuple[str, str]]:
     cost = f"{magnitude(structure.multiply_adds)} for one sample"
     nominal = "(unknown sizes taken as 224 × 224, lengths as 128)"
     yield "multiply-adds", cost if structure.is_cost_exact else f"≈ {cost} {nominal}"
+    yield "read as", structure.description
 
     def named(name: str) -> str:
         return f"{printed_name(name)} {shape_text(graph.values[name].shape)}"
@@ -148,7 +149,12 @@ def _print_stages(console: Console, structure: Structure) -> None:
     console.print()
     rows: list[tuple[str, ...]] = []
     before = 0.0
-    for number, stage in enumerate(structure.stages, structure.first_stage):
+    course = structure.course
+    numbered = enumerate(structure.stages, structure.first_stage)
+    named = [(stage_text(number), stage) for number, stage in numbered]
+    named += [("middle", course.middle)] if course.middle else []
+    named += [(f"up {number}", stage) for number, stage in enumerate(course.up, 1)]
+    for name, stage in named:
         sides, last = structure.sides(stage.end), structure.last_parametric_value(stage)
         # The layers after the blocks count as well.
         channels = map(structure.channels, (stage.end, last))
@@ -156,7 +162,7 @@ def _print_stages(console: Console, structure: Structure) -> None:
         share = structure.cost_fraction(last)
         rows.append(
             (
-                stage_text(number),
+                name,
                 str(stage.scale),
                 "?" if sides is None else f"{sides[0]} × {sides[1]}",
                 str(len(stage.blocks)),

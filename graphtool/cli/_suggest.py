@@ -199,9 +199,10 @@ def print_pairs(console: Console, pairs: PairSet) -> None:
         cost = "" if structure.is_cost_exact else "≈ "
         cost += magnitude(structure.multiply_adds)
         source, parameters = escaped_bounded(graph.source), magnitude(structure.parameters)
-        networks.append((role, source, parameters, cost))
+        networks.append((role, source, parameters, cost, structure.description))
     numbers = [Column(title, justify="right") for title in ("parameters", "multiply-adds")]
-    print_table(console, (Column("", TITLE), Column("network", least=20), *numbers), networks)
+    columns = Column("", TITLE), Column("network", least=20), *numbers, Column("read as", order=1)
+    print_table(console, columns, networks)
     if not pairs.pairs:
         return
     console.print()

@@ -435,9 +435,10 @@ def _sections(comparison: Scorer) -> Iterator[Candidate]:
 
 
 def _is_most(structure: Structure, section: Section) -> bool:
-    """Return whether a stage has more blocks than all others, and enough to divide."""
+    """Return whether an image comes from a stage of more blocks than all others together."""
     others = sum(len(one.blocks) for one in (*structure.sections, *structure.decoder))
-    return len(section.blocks) >= max(_LEAST_OF_A_LONG_STAGE, others - len(section.blocks))
+    is_long = len(section.blocks) >= max(_LEAST_OF_A_LONG_STAGE, others - len(section.blocks))
+    return is_long and structure.answers_image
 
 
 def _along_stage(teacher: Structure, student: Structure, pair: _SectionPair) -> Iterator[Candidate]:

@@ -396,6 +396,8 @@ class Structure:
 
         () before a strided convolution: the next block begins with them.
         """
+        if stage not in self.stages:
+            return ()
         following = self.stages[self.stages.index(stage) + 1 :]
         if following and self.flow.steps[following[0].values[0]].kind not in POOLS:
             return ()

@@ -37,6 +37,7 @@ fetches|add_2|[?, 5] float32""")
     assert result.table(6) == snapshot("""\
 parameters|449, and 24 running statistics
 multiply-adds|11.5 k for one sample
+read as|2 stages
 head|logits add_2 [?, 5], embedding flatten_0 [?, 4]
 
 stage|resolution|H × W|blocks|channels|multiply-adds|last output
