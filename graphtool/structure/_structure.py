@@ -241,21 +241,23 @@ class Structure:
 
     @cached_property
     def answers_image(self) -> bool:
-        """Return whether the main output is an image: larger than the input, or like it.
+        """Return whether the main output is an image, not class scores of each pixel.
 
-        Like it is a map of as many channels, up to 4, that no Operator resized or normalised; where
-        there is no input image, one that ends in tanh.
+        It has the channels of the input image, up to 4, and is larger, or ends in tanh or in a sum
+        with the input, or more than an image is fed, as to diffusion networks. Where no image is
+        fed, it ends in tanh.
         """
         head = self.heads[0] if self.heads else None
-        scale = GLOBAL if head is None else self.scales.get(head.prediction, GLOBAL)
-        if head is None or scale == GLOBAL or head.softmax is not None:
+        step = None if head is None else self.flow.maker.get(head.prediction)
+        if head is None or step is None or head.prediction != head.logits:
             return False
+        scale = self.scales.get(head.logits, GLOBAL)
         images = [name for name in self.graph.feeds if name in self.scales]
-        if not images:
-            return self.flow.maker[head.prediction].kind == "tanh"
-        channels = self.channels(head.prediction)
-        is_like = channels == self.channels(images[0]) <= _MAX_IMAGE_CHANNELS
-        return is_like and scale.area >= 1 and head.prediction == head.logits
+        if not images or scale == GLOBAL:
+            return scale != GLOBAL and step.kind == "tanh"
+        is_alike = self.channels(head.logits) == self.channels(images[0]) <= _MAX_IMAGE_CHANNELS
+        is_made = step.kind == "tanh" or images[0] in step.data or len(self.graph.feeds) > 1
+        return is_alike and (scale.area > 1 or (scale.area == 1 and is_made))
 
     @property
     def has_pyramid(self) -> bool:
