@@ -124,12 +124,12 @@ def _join_pir(
         if attribute == "parameter_name":
             op.result(0).trainable = False
     raise_pending_interrupt()
+    replaced = {old: student.keys[new] for old, new in names.replacements}
     keys = {
-        name: (op_ids[op_id], region, position)
+        name: replaced.get(name) or (op_ids[op_id], region, position)
         for name, (op_id, region, position) in teacher.keys.items()
-        if op_id in op_ids
+        if name in replaced or op_id in op_ids
     }
-    keys |= {old: student.keys[new] for old, new in names.replacements}
     return ValueMap(keys=keys, extent=BlockSnapshot.of(student.program))
 
 

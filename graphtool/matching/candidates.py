@@ -219,9 +219,15 @@ def _feature_outputs(teacher: Structure, student: Structure) -> Iterator[Candida
     main = Both(teacher.heads[0], student.heads[0])
     names = main.teacher.logits, main.student.logits
     ranks = teacher.graph.values[names[0]].rank, student.graph.values[names[1]].rank
+    if all(map(_ends_a_stage, (teacher, student), names)):
+        return
     is_whole = all(len(side.heads) == 1 for side in (teacher, student))
     if is_whole and not any(head.classifies for head in main) and ranks[0] == ranks[1] != _VECTORS:
         yield Candidate(Kind.FEATURE, *names, ("what both networks end in",))
+
+
+def _ends_a_stage(structure: Structure, name: str) -> bool:
+    return any(name == stage.end for stage in structure.stages)
 
 
 def _heads(teacher: Structure, student: Structure) -> Iterator[Candidate]:

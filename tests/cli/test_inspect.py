@@ -133,7 +133,7 @@ def test_a_stem_has_no_number(run: Run) -> None:
     """The stage behind it is the first, as in the reasons of `suggest-pairs`."""
     argv = ("inspect", "paddle.vision.models:resnet18", "--input", "3,64,64")
 
-    assert [row[0] for row in run(*argv).cells[11:16]] == ["stem", "1", "2", "3", "4"]
+    assert [row[0] for row in run(*argv).cells[12:17]] == ["stem", "1", "2", "3", "4"]
     assert run(*argv, "--stage", "stem").lines[-1].startswith("relu_0 ")
     assert [stage["stage"] for stage in run(*argv, "--json").json["stages"]] == [0, 1, 2, 3, 4]
     assert "  = note: stages: stem, 1, 2, 3, 4\n" in run(*argv, "--stage", "5").err

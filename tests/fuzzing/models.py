@@ -17,7 +17,7 @@ from graphtool.checks import guess_feed_map
 from graphtool.cli import main
 from graphtool.diagnostics import Diagnostic, GraphtoolError
 from graphtool.graph import Graph
-from graphtool.matching.fingerprint import fingerprints, program_fingerprint
+from graphtool.matching.fingerprint import program_fingerprint
 from graphtool.merging import check_merge
 from graphtool.readers.weights import read_weights
 from tests.fuzzing.cases import Exercise, Mutator, Subject
@@ -78,7 +78,7 @@ def with_model(path: Path, partner: Graph = _PARTNER) -> None:
         lambda: command("inspect", name, "--limit", "12"),
     )
     all_of(
-        lambda: program_fingerprint(graph, fingerprints(graph)),
+        lambda: program_fingerprint(graph),
         lambda: _pair(graph, graph),
         lambda: _pair(graph, partner) if choice % 2 else _pair(partner, graph),
         lambda: check_merge(graph, graph, _feeds(graph, graph)),

@@ -18,7 +18,7 @@ LOADING = {"load", "loads", "load_state_dict", "Unpickler", "load_inference_mode
 EVALUATING = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 # Formats of plain data, NumPy's as tested below, and functions of graphtool's own. Of PyYAML only
 # `safe_load` is called, which makes plain data.
-PLAIN = {"json.loads", "np.load", "teacher.load", "load"}
+PLAIN = {"json.loads", "np.load", "weights.load", "self.load", "load"}
 # These import what a call or a command line names, or parts of graphtool itself.
 IMPORTING = {"import_module", "resolve_name"}
 IMPORTERS = {
