@@ -144,9 +144,6 @@ def _probabilities(graph: Graph, operator: str) -> str:
 
 
 def _print_stages(console: Console, structure: Structure) -> None:
-    if not structure.stages:
-        return
-    console.print()
     rows: list[tuple[str, ...]] = []
     before = 0.0
     course = structure.course
@@ -154,6 +151,9 @@ def _print_stages(console: Console, structure: Structure) -> None:
     named = [(stage_text(number), stage) for number, stage in numbered]
     named += [("middle", course.middle)] if course.middle else []
     named += [(f"up {number}", stage) for number, stage in enumerate(course.up, 1)]
+    if not named:
+        return
+    console.print()
     for name, stage in named:
         sides, last = structure.sides(stage.end), structure.last_parametric_value(stage)
         # The layers after the blocks count as well.

@@ -449,10 +449,12 @@ def _is_most(structure: Structure, section: Section) -> bool:
 
 def _along_stage(teacher: Structure, student: Structure, pair: _SectionPair) -> Iterator[Candidate]:
     """Pair blocks inside a long run of them, as networks for super-resolution have."""
-    blocks = Both(
-        [name for name in pair.teacher.blocks if teacher.is_join(name)] or pair.teacher.blocks,
-        [name for name in pair.student.blocks if student.is_join(name)] or pair.student.blocks,
-    )
+
+    def residual_blocks(structure: Structure, section: Section) -> Sequence[str]:
+        joins = [name for name in section.blocks if structure.is_join(name)]
+        return joins if len(joins) >= _LEAST_OF_A_LONG_STAGE else section.blocks
+
+    blocks = Both(residual_blocks(teacher, pair.teacher), residual_blocks(student, pair.student))
     for part, text in ((2 / 3, "two thirds"), (1 / 3, "a third"), (1 / 2, "half")):
         ends = (names[round(len(names) * part) - 1] for names in blocks)
         yield Candidate(Kind.FEATURE, *ends, why=(f"{text} of the way through {pair.place}",))

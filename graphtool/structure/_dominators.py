@@ -25,15 +25,17 @@ class Dominators:
     Built in one pass in program order, since a Graph has no cycles (Cooper, Harvey, Kennedy 2001,
     "A simple, fast dominance algorithm"). The nearest common dominator is found in logarithmic time
     by `jumps`, which skip many dominators at once (Myers 1983, "An applicative random-access
-    stack"). `level` is the depth in the tree.
+    stack"). `level` is the depth in the tree, `joins` the number of joins from the top to a Value.
     """
 
     parent: dict[str | None, str | None] = field(default_factory=lambda: {None: None})
     jumps: dict[str | None, str | None] = field(default_factory=lambda: {None: None})
     level: dict[str | None, int] = field(default_factory=lambda: {None: 0})
+    joins: dict[str | None, int] = field(default_factory=lambda: {None: 0})
 
-    def add(self, name: str, parent: str | None) -> None:
-        """Add a Value below its immediate dominator."""
+    def add(self, name: str, parent: str | None, *, joins: bool) -> None:
+        """Add a Value below its immediate dominator; `joins` says whether a join makes it."""
+        self.joins[name] = self.joins[parent] + joins
         jump = self.jumps[parent]
         level, middle, end = (self.level[one] for one in (parent, jump, self.jumps[jump]))
         self.parent[name], self.level[name] = parent, level + 1
@@ -80,7 +82,7 @@ def dominators_of(flow: Flow, sources: Iterable[str]) -> Dominators:
         if step.result in flow.features:
             parent = tree.nearest_common(name for name in step.features if name in tree.parent)
             for name in step.operator.results:
-                tree.add(name, parent)
+                tree.add(name, parent, joins=flow.joins(step))
     return tree
 
 

@@ -11,6 +11,7 @@ from graphtool.ops import (
     ACTIVATIONS,
     CONVOLUTIONS,
     IDENTITIES,
+    JOINS,
     PRODUCTS,
     is_training,
     kind_of,
@@ -104,6 +105,10 @@ class Flow:
         producers = (self.maker.get(name) for name in step.features)
         packed = [one.features for one in producers if one and one.kind == "combine"]
         return sum(packed, ()) or step.features
+
+    def joins(self, step: Step) -> bool:
+        """Return whether a step joins several branches."""
+        return step.kind in JOINS and len(self.branches(step)) > 1
 
     def producer(self, name: str, *, skip: Collection[str]) -> Step | None:
         """Return the step that produces a Value, skipping back over steps of these kinds."""

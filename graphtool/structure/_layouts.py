@@ -110,6 +110,8 @@ def resolutions(flow: Flow, channel_axes: Mapping[str, int]) -> Mapping[str, Sca
                 scales[step.result] = _INPUT
             continue
         scale = rules.after(step, source, scales[source])
+        if scale == GLOBAL and step.kind == "reshape" and rules.rank(source) == _VECTORS:
+            scale = rules.beside_input(step.result)
         if scale is None and step.kind in RESIZES:
             scale = next((scales[x] for x in _sized_like(flow, step) if x in scales), None)
         if scale is not None and scale.is_possible:
@@ -131,9 +133,11 @@ def _is_signal(flow: Flow, feed: str) -> bool:
 
 def _sized_like(flow: Flow, resize: Step) -> Iterator[str]:
     """Yield the Values whose shapes the size of a resized map is computed from at run time."""
-    pending = list(resize.data[1:])
+    pending, seen = list(resize.data[1:]), set[str]()
     while pending:
-        step = flow.maker.get(pending.pop())
+        name = pending.pop()
+        step = None if name in seen else flow.maker.get(name)
+        seen.add(name)
         if step is not None and step.kind in SHAPE_ONLY:
             yield step.data[0]
         elif step is not None and step.result not in flow.features:
@@ -190,6 +194,16 @@ class _ScaleRules:
     def sides(self, name: str) -> tuple[int, int] | None:
         return sides_of(self.graph, name, self.axes.get(name, _CHANNELS_FIRST_AXIS))
 
+    def beside_input(self, name: str) -> Scale | None:
+        """Return the resolution of a map that a decoder makes of a vector, None if unknown."""
+        image = next((self.sides(feed) for feed in self.graph.feeds if self.rank(feed) == 4), None)
+        sides = self.sides(name)
+        if sides == (1, 1) or self.rank(name) != 4:
+            return GLOBAL
+        if image is None or sides is None:
+            return None
+        return Scale(Fraction(sides[0], image[0]), Fraction(sides[1], image[1]))
+
     def joins_positions(
         self, branches: Sequence[str], step: Step, scales: Mapping[str, Scale]
     ) -> bool:
@@ -217,7 +231,7 @@ class _ScaleRules:
             return True
         is_kept = before[-1:] == after[-1:] and self.axes[source] == len(before) - 1
         is_flattened = step.kind in ("flatten", "reshape") and len(after) == _VECTORS
-        return is_flattened and is_kept and prod(before[1:-1]) != 1
+        return is_flattened and is_kept and any(dim != 1 for dim in before[1:-1])
 
     def _after_pool(self, operator: Operator, source: str, scale: Scale) -> Scale:
         if operator.attributes.get("global_pooling"):

@@ -33,7 +33,7 @@ _AFTER_CONVOLUTION = NORMS | ACTIVATIONS | IDENTITIES | {"add"}
 
 @dataclass(frozen=True, slots=True)
 class Neck:
-    """A Value after the backbone that heads read; `what` describes it for the user."""
+    """A Value after the backbone that heads read; `description` is for the user."""
 
     value: str
     description: str
@@ -47,7 +47,7 @@ def levels_of(
     for head in heads:
         for tip in _tips(flow, head.logits):
             scale = scales.get(tip, GLOBAL)
-            if scale != GLOBAL:
+            if scale != GLOBAL and tip in flow.features:
                 groups.setdefault(scale, []).append(tip)
     return groups
 

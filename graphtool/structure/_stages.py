@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from itertools import groupby, islice, takewhile
+from itertools import groupby, takewhile
+from operator import gt
 
 from graphtool.graph import UNKNOWN_DIM
 from graphtool.ops import (
@@ -138,6 +139,8 @@ def _turned(
     flow: Flow, axes: Mapping[str, int], turn: _Turn, down: Sequence[Stage], up: tuple[Stage, ...]
 ) -> Course:
     """Divide the last stage on the way down where the first skip connection starts."""
+    if not down:
+        return Course(up=up)
     *before, last = down
     end = last.values.index(turn.skip) + 1 if turn.skip in last.values else 0
     outer = _stage(flow, axes, last.scale, last.values[:end])
@@ -172,10 +175,8 @@ def _long_skip(flow: Flow, tree: Dominators, join: Step) -> str | None:
     if skip is None or skip not in branches:
         return None
     other = branches[branches[0] == skip]
-    between = takewhile(lambda name: name != skip, (other, *tree.strict_dominators(other)))
-    joins = (name for name in between if _joins(flow, flow.maker[name]))
     least = _JOINS_OF_A_LAYER + 1 if join.kind == "add" else 2
-    return skip if len(tuple(islice(joins, least))) == least else None
+    return skip if tree.joins[other] - tree.joins[skip] >= least else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,20 +190,25 @@ class _Turn:
 def _turn(
     flow: Flow, scales: Mapping[str, Scale], tree: Dominators, images: Sequence[str], target: str
 ) -> _Turn | None:
-    """Return the first concatenation with a long skip at the resolution of the deepest map."""
+    """Return where the skip connections of a U-Net begin at the resolution of the deepest map.
+
+    Each joins what was computed before the last one. In other networks joins follow each other.
+    """
+    found: list[_Turn] = []
     for step in steps_between(flow, images, target):
-        if step.kind != "concat" or scales.get(step.result) != scales[target]:
-            continue
         branches = flow.branches(step)
+        if step.kind != "concat" or scales.get(step.result) != scales[target] or not branches:
+            continue
         # Without a middle, the way up begins with the last map twice.
-        packed = flow.producer(step.features[0], skip=()) if step.features else None
+        packed = flow.maker.get(step.features[0])
         packed = packed if packed is not None and packed.kind == "combine" else step
-        if packed.operator.operands.count(branches[0]) > 1:
-            return _Turn(branches[0], branches[0])
-        skip = _long_skip(flow, tree, step)
+        is_doubled = packed.operator.operands.count(branches[0]) > 1
+        skip = branches[0] if is_doubled else _long_skip(flow, tree, step)
         if skip is not None:
-            return _Turn(next(name for name in branches if name != skip), skip)
-    return None
+            found.append(_Turn(next((name for name in branches if name != skip), skip), skip))
+    depths = [flow.depth[turn.skip] for turn in found]
+    is_nested = len(found) > 1 and all(map(gt, depths, depths[1:]))
+    return found[0] if is_nested else None
 
 
 def _rising(stages: Iterable[Stage], deepest: Scale) -> Iterator[Stage]:
@@ -226,14 +232,14 @@ def _split_at_projections(
     start = 0
     for name in run:
         step = flow.steps[name]
-        if step.kind != "add" or not _joins(flow, step):
+        if step.kind != "add" or not flow.joins(step):
             continue
         source = tree.nearest_common(x for x in flow.branches(step) if x in tree.parent)
         if source in step.features or source not in run[start:]:
             continue
         before, after = (_channels(flow, axes, one) for one in (source, name))
         end = run.index(source) + 1
-        if after >= 2 * before > 0 and any(_joins(flow, flow.steps[one]) for one in run[start:end]):
+        if after >= 2 * before > 0 and any(flow.joins(flow.steps[one]) for one in run[start:end]):
             yield run[start:end]
             start = end
     yield run[start:]
@@ -277,13 +283,15 @@ def _resolution_changes(flow: Flow, scales: Mapping[str, Scale]) -> Mapping[str,
     changes: dict[str, int] = {}
     for step in flow.steps.values():
         scale = scales.get(step.result)
-        if scale is None or scale == GLOBAL:
+        if scale is None:
             continue
-        before = [
-            changes.get(name, 0) + (scales[name] != scale)
-            for name in step.data
-            if name in scales and scales[name] != GLOBAL
-        ]
+        maps = [name for name in step.data if scales.get(name, GLOBAL) != GLOBAL]
+        if maps and scale != GLOBAL:
+            before = [changes.get(name, 0) + (scales[name] != scale) for name in maps]
+        else:
+            # A decoder begins with the map that it makes of a vector.
+            begins = scale != GLOBAL and flow.graph.values[step.data[0]].rank == _VECTORS
+            before = [changes.get(name, 0) + begins for name in step.data]
         changes[step.result] = max(before, default=0)
         changes.update(dict.fromkeys(step.operator.results, changes[step.result]))
     return changes
@@ -397,7 +405,7 @@ def _stage(
     anchors = [
         index
         for index, step in enumerate(line)
-        if (step.kind != "combine" and _joins(flow, step) and not skips(step))
+        if (step.kind != "combine" and flow.joins(step) and not skips(step))
         or (step.kind in CONVOLUTIONS and step.is_weighted and _kernel_size(flow, step) > 1)
     ]
     has_joins = any(line[anchor].kind in JOINS for anchor in anchors)
@@ -429,7 +437,7 @@ def _block_end(
     may_mix = concatenates or (end.kind not in JOINS and _is_grouped(end))
     for index in range(anchor + 1, len(line)):
         step = line[index]
-        if line[index - 1].kind != "combine" and _joins(flow, step):
+        if line[index - 1].kind != "combine" and flow.joins(step):
             break
         # 1-D convolutions add a row and take it away.
         if step.kind in {"squeeze", "unsqueeze"}:
@@ -455,10 +463,6 @@ def _rank_of_map(flow: Flow, name: str) -> int:
     """Return the rank without the single row that 1-D convolutions add and take away."""
     shape = flow.graph.values[name].shape or ()
     return len(shape) - (len(shape) == 4 and shape[2] == 1)
-
-
-def _joins(flow: Flow, step: Step) -> bool:
-    return step.kind in JOINS and len(flow.branches(step)) > 1
 
 
 def _is_grouped(step: Step) -> bool:

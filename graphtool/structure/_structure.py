@@ -209,7 +209,9 @@ class Structure:
     @property
     def is_for_small_inputs(self) -> bool:
         """Return whether inputs are about 32 × 32: the stages go from full size to 1/8."""
-        if not self.stages or self.course.up:
+        classified = (head.logits for head in self.heads if head.classifies)
+        scores_pixels = any(self.scales.get(name, GLOBAL) != GLOBAL for name in classified)
+        if not self.stages or self.course.up or scores_pixels:
             return False
         return self.stages[0].scale.area >= 1 and self.stages[-1].scale.area >= _EIGHTH
 
@@ -221,7 +223,8 @@ class Structure:
         if up:
             name = "U-Net" if self.is_u_shaped else "encoder and decoder"
             middle = ", the middle" if self.course.middle else ""
-            return f"{name}: {counted(down, 'stage')} down{middle}, {up} up"
+            before = f"{counted(down, 'stage')} down{middle}, " if down else ""
+            return f"{name}: {before}{up} up"
         if len(layers) > 1:
             return f"transformer: {layers[1]} encoder layers, {layers[0]} decoder layers"
         if layers and len(self.sections) == 1:
@@ -297,15 +300,12 @@ class Structure:
         if not following or not self.is_join(stage.end):
             return stage.blocks
         values = following[0].values
-        first = next((i for i, name in enumerate(values) if self._joins(name)), 0)
+        steps = (self.flow.steps[name] for name in values)
+        first = next((index for index, step in enumerate(steps) if self.flow.joins(step)), 0)
         step = self.flow.producer(values[first - 1], skip={"add"}) if first else None
         if step is None or step.kind not in CONVOLUTIONS:
             return stage.blocks
         return (*stage.blocks, values[first - 1])
-
-    def _joins(self, name: str) -> bool:
-        step = self.flow.steps[name]
-        return step.kind in JOINS and len(self.flow.branches(step)) > 1
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -352,7 +352,7 @@ class Structure:
         """Return whether a block output comes from a join of branches, not from a convolution."""
         before = self.taps(name).get(Tap.BEFORE_ACTIVATION, name)
         step = self.flow.producer(before, skip=RESHAPES | IDENTITIES)
-        return step is not None and step.kind in JOINS and len(self.flow.branches(step)) > 1
+        return step is not None and self.flow.joins(step)
 
     def relative_position(self, name: str) -> float:
         """Return the position of a Value among stages or layers: 1 in the last, 1/4 in one of 4.

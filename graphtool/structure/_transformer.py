@@ -98,10 +98,17 @@ def _sources(flow: Flow, attention: Step) -> tuple[str | None, str | None]:
 
 
 def _memory(flow: Flow, attentions: Sequence[Step]) -> str | None:
-    """Return what a decoder attends to: keys computed apart from the queries, and not from them."""
+    """Return what a decoder attends to: keys from other attentions than the queries, and apart."""
+    bits = {attention.result: 1 << bit for bit, attention in enumerate(attentions)}
+    before: dict[str, int] = {}
+    for step in flow.steps.values() if len(attentions) > 1 else ():
+        mask = bits.get(step.result, 0)
+        for name in step.data:
+            mask |= before.get(name, 0)
+        before.update(dict.fromkeys(step.operator.results, mask))
     for attention in attentions:
         queries, keys = _sources(flow, attention)
-        if queries is None or keys is None or queries == keys:
+        if queries is None or keys is None or before.get(queries) == before.get(keys):
             continue
         if queries not in ancestors(flow, keys) and keys not in ancestors(flow, queries):
             return keys

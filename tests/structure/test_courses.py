@@ -96,6 +96,38 @@ def translator(source: Any, target: Any) -> Any:
     return nn.Linear(16, 40)(decoder(target, encoder(source)))
 
 
+def cascade(x: Any) -> Any:
+    x = nn.Conv2D(3, 4, 3, padding=1)(x)
+    for _ in range(3):
+        x = paddle.concat([x, residual(residual(x, 8), 8)], 1)
+    return nn.Conv2D(2, 3, 3, padding=1)(functional.pixel_shuffle(conv(x, 8), 2))
+
+
+def autoencoder(x: Any) -> Any:
+    for width in (4, 8):
+        x = conv(x, width, stride=2)
+    x = nn.Linear(4, 512)(nn.Linear(512, 4)(x.flatten(1))).reshape([-1, 8, 8, 8])
+    for width in (4, 4):
+        x = functional.relu(nn.Conv2DTranspose(x.shape[1], width, 4, 2, 1)(x))
+    return nn.Conv2D(4, 3, 1)(x)
+
+
+def burst(x: Any, other: Any) -> Any:
+    return conv(conv(paddle.concat([x, other], 1), 8), 3)
+
+
+def separately_projected(x: Any) -> Any:
+    x = nn.Linear(16, 16)(x)
+    for _ in range(2):
+        queries, keys, values = (
+            nn.Linear(16, 16)(nn.LayerNorm(16)(x)).reshape([0, 9, 2, 8]).transpose([0, 2, 1, 3])
+            for _ in range(3)
+        )
+        scores = functional.softmax(queries.matmul(keys, transpose_y=True))
+        x = x + nn.Linear(16, 16)(scores.matmul(values).transpose([0, 2, 1, 3]).flatten(2))
+    return nn.Linear(16, 5)(x.mean(1))
+
+
 @pytest.mark.parametrize(
     ("forward", "shapes", "description"),
     [
@@ -103,6 +135,10 @@ def translator(source: Any, target: Any) -> Any:
         (diffusion, [(3, 16, 16), (8,)], "U-Net: 2 stages down, the middle, 2 up"),
         (generator, [(16,)], "encoder and decoder: 1 stage down, 2 up"),
         (larger, [(3, 16, 16)], "1 stage of 7 blocks"),
+        (cascade, [(3, 16, 16)], "1 stage of 4 blocks"),
+        (autoencoder, [(3, 32, 32)], "encoder and decoder: 2 stages down, 2 up"),
+        (burst, [(3, 16, 16), (3, 16, 16)], "1 stage of 1 block"),
+        (separately_projected, [(9, 16)], "transformer: 2 layers"),
         (dilated, [(3, 32, 32)], "3 stages"),
         (signal, [(1, 64)], "3 stages"),
         (translator, [(9, 16), (7, 16)], "transformer: 3 encoder layers, 2 decoder layers"),
