@@ -299,7 +299,8 @@ def _matched_heads(teacher: Structure, student: Structure) -> Sequence[tuple[Hea
     matched: list[tuple[Head, Head]] = []
     for signature, heads in by_signature(student).items():
         choices = teachers.get(signature, ())
-        if len(choices) != len(heads):
+        # An auxiliary head of one network alone has no partner.
+        if len(choices) != len(heads) and min(len(choices), len(heads)) > 1:
             choices = [*choices[:1]] * len(heads)
         matched += zip(choices, heads, strict=False)
     return sorted(matched, key=lambda pair: pair[1].index)

@@ -201,7 +201,7 @@ def pairs_of(
         found = _at_tap(found, tap, comparison, diagnostics)
     chosen = found[:limit]
     if limit is None or preset is not None:
-        chosen = _most_preferred(found, teacher)
+        chosen = _most_preferred(found, teacher, student)
     pairs = tuple(pair_of(rank, candidate, comparison) for rank, candidate in enumerate(chosen, 1))
     if recipe is not None and preset is not None:
         graphs = teacher.graph, student.graph
@@ -232,11 +232,14 @@ def pairs_of(
     )
 
 
-def _most_preferred(found: Sequence[Candidate], teacher: Structure) -> tuple[Candidate, ...]:
+def _most_preferred(
+    found: Sequence[Candidate], teacher: Structure, student: Structure
+) -> tuple[Candidate, ...]:
     """Take the first ones, and all logits: those of other classes come behind the maps."""
     most = max(_MOST, sum(pair.kind in _UNLIMITED for pair in found) + len(teacher.necks))
-    if teacher.is_u_shaped:
-        most = max(most, 1 + len(teacher.sections) + len(teacher.decoder))
+    if teacher.is_u_shaped and student.is_u_shaped:
+        steps = (len(side.sections) + len(side.decoder) for side in (teacher, student))
+        most = max(most, 1 + min(steps))
     cut_logits = [pair for pair in found[most:] if pair.kind is Kind.LOGITS]
     return (*found[: most - len(cut_logits)], *cut_logits)
 

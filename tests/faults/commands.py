@@ -25,7 +25,7 @@ _calls: dict[str, Callable[..., object]] = {}
 
 def _import_commands(_: Path) -> None:
     """Import what commands import, once for all children."""
-    for module in ("_running", "_suggest", "_check", "_render", "_inspect"):
+    for module in ("_running", "_suggest", "_merge", "_render", "_inspect"):
         import_module(f"graphtool.cli.{module}")
     import_module("graphtool.rendering.picture")
 
