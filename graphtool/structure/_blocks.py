@@ -47,7 +47,7 @@ _NAME_BY_KIND = {
 class BlockPartition:
     """Partitions steps into blocks: each goes to the first block that depends on it.
 
-    `taken` are the main results of the assigned steps.
+    `assigned` are the main results of the assigned steps.
     """
 
     flow: Flow
@@ -84,8 +84,7 @@ class BlockPartition:
 def blocks_of(structure: Structure) -> Mapping[str, tuple[Step, ...]]:
     """Return the steps of each block of the stages and each layer of the encoder, by its output."""
     layers = [name for encoder in structure.encoders for name in encoder.hidden_states]
-    stages = (*structure.stages, *structure.sections, *structure.decoder)
-    ends = {name for stage in stages for name in stage.blocks} | set(layers)
+    ends = {name for part in structure.parts for name in part.blocks} | set(layers)
     partition = BlockPartition.empty(structure.flow)
     in_order = sorted(ends, key=lambda name: (structure.flow.depth[name], name))
     blocks = {end: partition.assign(end) for end in in_order}

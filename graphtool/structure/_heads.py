@@ -18,7 +18,7 @@ from graphtool.ops import (
     REDUCTIONS,
 )
 from graphtool.structure._flow import Flow, Step
-from graphtool.structure._layouts import GLOBAL, Scale
+from graphtool.structure._layouts import GLOBAL, Scale, is_vector
 from graphtool.structure._predictions import (
     Prediction,
     has_loss_shape,
@@ -36,9 +36,9 @@ _VECTORS = 2
 class Head:
     """An output with its prediction, its logits, and what the last weighted Operator reads.
 
-    `answer` is the prediction: what a loss reads where the output is a loss, else the output, which
-    may be logits that were resized or turned into probabilities. `normalised` names the Operator
-    that turned the logits into probabilities. `joined`: the output concatenates probabilities, and
+    `prediction` is what a loss reads where the output is a loss, else the output, which may be
+    logits that were resized or turned into probabilities. `softmax` names the Operator that turned
+    the logits into probabilities. `joins_probabilities`: the output concatenates probabilities, and
     counts as the logits then. `embedding` is None where it would be a map or a sequence. `index` is
     the output's position among all. `classifies` is False where the network ends in a feature map
     or a hidden state, as a backbone does. `is_clear` is False where a loss or a scalar leaves open
@@ -227,5 +227,4 @@ def _embedding(flow: Flow, scales: Mapping[str, Scale], logits: str) -> str | No
     while before is not None and before.kind in IDENTITIES and before.features:
         name = before.features[0]
         before = flow.maker.get(name)
-    is_vector = flow.graph.values[name].rank == _VECTORS or scales.get(name) == GLOBAL
-    return name if is_vector else None
+    return name if is_vector(flow, scales, name) else None

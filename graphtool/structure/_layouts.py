@@ -26,7 +26,7 @@ from graphtool.ops import (
 )
 from graphtool.structure._flow import SHAPE_ONLY, Flow, Step
 
-__all__ = ["GLOBAL", "Scale", "channel_axes", "resolutions", "sides_of"]
+__all__ = ["GLOBAL", "Scale", "channel_axes", "is_vector", "resolutions", "sides_of"]
 
 # Paddle counts sides in 64 bits.
 _MAX_SIDE = 2**63
@@ -117,6 +117,11 @@ def resolutions(flow: Flow, channel_axes: Mapping[str, int]) -> Mapping[str, Sca
         if scale is not None and scale.is_possible:
             scales.update(dict.fromkeys(step.operator.results, scale))
     return scales
+
+
+def is_vector(flow: Flow, scales: Mapping[str, Scale], name: str) -> bool:
+    """Return whether a Value is one vector per sample, or a map that was pooled to one pixel."""
+    return flow.graph.values[name].rank == _VECTORS or scales.get(name) == GLOBAL
 
 
 def _is_signal(flow: Flow, feed: str) -> bool:

@@ -75,8 +75,8 @@ def necks_of(
     `levels` are the maps that heads compute, by resolution; `deepest` is the last Value of the
     backbone. Where several heads read one level (classes and boxes), the neck is their nearest
     common dominator; where one does, it is what its last weighted Operator reads. Where regions are
-    cut from several levels, these are the necks. Layers that all
-    heads begin with are no neck. A single level also has the last join before the head.
+    cut from several levels, these are the necks. Layers that all heads begin with are no neck. A
+    single level also has the last join before the head.
     """
     if deepest is None:
         return ()

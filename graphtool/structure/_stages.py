@@ -31,7 +31,7 @@ from graphtool.structure._dominators import (
 )
 from graphtool.structure._flow import Flow, Step
 from graphtool.structure._heads import Head
-from graphtool.structure._layouts import GLOBAL, Scale
+from graphtool.structure._layouts import GLOBAL, Scale, is_vector
 
 __all__ = ["Course", "Stage", "Tap", "course_of", "taps_of"]
 
@@ -97,13 +97,11 @@ def course_of(
     head may pool further. `levels` are the maps that heads compute, by resolution.
     """
     logits = heads[0].logits if heads else None
-    is_vector = logits is not None and (
-        flow.graph.values[logits].rank == _VECTORS or scales.get(logits) == GLOBAL
-    )
+    classifies = logits is not None and is_vector(flow, scales, logits)
     changes = _resolution_changes(flow, scales)
     channels = {_channels(flow, axes, head.logits) for head in heads}
     is_supervised = len(channels) == 1 and len(heads) > 1
-    backbone = _backbone(flow, scales, heads[:1] if is_vector or is_supervised else heads, levels)
+    backbone = _backbone(flow, scales, heads[:1] if classifies or is_supervised else heads, levels)
     target = _deepest_map(flow, scales, changes, tree, backbone)
     if target is None:
         return Course()
@@ -121,7 +119,7 @@ def course_of(
                     yield stage
 
     down = tuple(stages(images, target))
-    if is_vector or logits is None or len(levels) > 1:
+    if classifies or logits is None or len(levels) > 1:
         return Course(down=down)
     # What all heads read, or the answer itself.
     top = tree.nearest_common(tip for tips in levels.values() for tip in tips) or logits

@@ -189,8 +189,7 @@ class Structure:
     @cached_property
     def main_line(self) -> tuple[str, ...]:
         """What pairs are made of, by depth: block outputs, encoder layers, embedding, logits."""
-        sections = (*self.stages, *self.sections, *self.decoder)
-        names: list[str | None] = [name for section in sections for name in section.blocks]
+        names: list[str | None] = [name for part in self.parts for name in part.blocks]
         for encoder in self.encoders:
             names += [*encoder.states, *encoder.scores, *encoder.cross_scores]
         for head in self.heads:
@@ -306,6 +305,11 @@ class Structure:
         if step is None or step.kind not in CONVOLUTIONS:
             return stage.blocks
         return (*stage.blocks, values[first - 1])
+
+    @cached_property
+    def parts(self) -> tuple[Stage | Section, ...]:
+        """Everything that has blocks: the stages, the sections made of them, and the way up."""
+        return (*self.stages, *self.sections, *self.decoder)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -440,9 +444,7 @@ class Structure:
 
     @cached_property
     def _special_roles(self) -> Mapping[str, Role]:
-        roles: dict[str, Role] = {
-            one.end: Role.STAGE_END for one in (*self.stages, *self.sections, *self.decoder)
-        }
+        roles: dict[str, Role] = {part.end: Role.STAGE_END for part in self.parts}
         for encoder in self.encoders:
             roles.update(dict.fromkeys(encoder.hidden_states, Role.HIDDEN_STATE))
             scores = (*encoder.scores, *encoder.cross_scores)
